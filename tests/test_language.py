@@ -456,7 +456,7 @@ def test_words_are_found_and_explained_in_english() -> None:
 def test_jobs_and_states_are_called_in_english() -> None:
     assert kinds.told("train", "done") == "Training finished"
     assert kinds.told("of a later version", "failed") == "Work failed"
-    assert JobState.CANCELLED.label_ja == "Stopped"
+    assert JobState.CANCELLED.label == "Stopped"
 
 
 # --- the commands ------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def settings(is_ja: bool) -> str:
             end = "。" if is_ja else ". "
             text = _(item.metadata["help"]).removesuffix(end.strip()) + end
             text += _(EXPLANATIONS_JA.get(item.name, ""))
-            bounds = config.bounds_ja(item.metadata)
+            bounds = config.bounds_in_words(item.metadata)
             lines.append(_row((f"`{item.name}`", _shown(defaults[item.name]), bounds, text)))
     return "\n".join([*lines, ""])
 

@@ -579,7 +579,7 @@ def default_yaml() -> str:
         parts.append(f"\n{name}:")
         defaults = as_dict(kind())
         for item in dataclasses.fields(kind):
-            bounds = bounds_ja(item.metadata)
+            bounds = bounds_in_words(item.metadata)
             parts.append(
                 f"  # {_(item.metadata['help'])}"
                 + (_("（{bounds}）").format(bounds=bounds) if bounds else "")
@@ -656,7 +656,7 @@ def fault(value: Any, metadata: Mapping[Any, Any]) -> str:
     return ""
 
 
-def bounds_ja(metadata: Mapping[Any, Any]) -> str:
+def bounds_in_words(metadata: Mapping[Any, Any]) -> str:
     """The choices or the bounds of a setting, in words; empty where any value will do."""
     if metadata["choices"]:
         return " / ".join(metadata["choices"])

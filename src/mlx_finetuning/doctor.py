@@ -439,10 +439,10 @@ def check_kernels(measured: blas.Measurement | None) -> DiagnosisItem:
     if state == "built":
         return DiagnosisItem(key, name, "ok", _("C++（このマシンでコンパイル済み）"))
     value = _("MLXの標準の演算（学習が1.5倍ほど遅くなります）")
-    return DiagnosisItem(key, name, "warn", value, _kernels_advice_ja(state))
+    return DiagnosisItem(key, name, "warn", value, _kernels_advice(state))
 
 
-def _kernels_advice_ja(state: native_kernels.State) -> str:
+def _kernels_advice(state: native_kernels.State) -> str:
     build = "./setup.sh" if _IS_CHECKOUT else f"{sys.executable} -m {native_kernels.__name__}"
     advice: dict[native_kernels.State, str] = {
         "off": _("環境変数 {variable} の off を外すと、C++のカーネルを使います。").format(

@@ -164,7 +164,7 @@ def test_cut_record_of_a_run_is_damaged_and_the_rest_is_shown(full: Workspace, n
     for size in range(len(whole) - 2):  # the line end may go
         path.write_bytes(whole[:size])
         run = studio.runs.show(RUN)
-        assert run.state_ja == "破損" and run.problems == (name,)
+        assert run.state_label == "破損" and run.problems == (name,)
         assert [line.update for line in studio.runs.metrics(RUN) if line.loss is not None] == [
             1,
             2,
@@ -279,7 +279,7 @@ def test_run_of_a_newer_version_is_neither_resumed_nor_stopped(full: Workspace) 
     newer = path.read_bytes()
     with pytest.raises(RunNotResumable):
         studio.training.resume(RUN)
-    assert studio.runs.stop(RUN).state_ja == "新しい版の記録"
+    assert studio.runs.stop(RUN).state_label == "新しい版の記録"
     assert path.read_bytes() == newer
     assert not full.run(RUN).stop_request.exists()
 

@@ -94,7 +94,7 @@ def test_hung_worker_is_shown_as_such_and_can_be_ended(
     if asked_before:
         assert cli.main(words) == 0
         assert json.loads(capsys.readouterr().out)["state"] == "stalled"
-    assert Studio(workspace).runs.show(paths.folder.name).state_ja.startswith("応答なし")
+    assert Studio(workspace).runs.show(paths.folder.name).state_label.startswith("応答なし")
     assert cli.main([*words, "--force"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "interrupted"
     assert not files.is_locked(workspace.device_lock)
@@ -147,7 +147,7 @@ def test_hung_computation_is_shown_though_its_process_lives_and_can_be_ended(
     wait_until(lambda: status.read(paths).state == "stalled")
     before_s = status.read(paths).heartbeat_s
     wait_until(lambda: status.read(paths).heartbeat_s > before_s)
-    assert Studio(workspace).runs.stop(paths.folder.name).state_ja.startswith("応答なし")
+    assert Studio(workspace).runs.stop(paths.folder.name).state_label.startswith("応答なし")
     assert Studio(workspace).runs.stop(paths.folder.name, force=True).status.state == "interrupted"
 
 

@@ -100,7 +100,7 @@ def test_simulation_says_so_everywhere_and_writes_no_adapter(workspace: Workspac
     assert "シミュレーション" in status.read(paths).stage
     assert files.read_json(paths.experiment)["simulated"] is True
     run = runs.show(workspace, paths.folder.name)
-    assert "シミュレーション" in run.state_ja
+    assert "シミュレーション" in run.state_label
     assert not (workspace.root / "models").exists()
     with pytest.raises(RunIsSimulated):
         runs.start_later_job(workspace, run.run_id, "evaluate", {})
@@ -342,9 +342,9 @@ def test_damaged_record_is_shown_as_damaged_beside_whole_runs(
     else:
         (damaged.folder / name).write_bytes(content)
     shown = {run.run_id: run for run in runs.list_runs(workspace)}
-    assert shown[whole.folder.name].state_ja == "完了"
+    assert shown[whole.folder.name].state_label == "完了"
     if name == "status.json" or content in (b"", b"{", b"\xff", b"[]", None):
-        assert shown[damaged.folder.name].state_ja == "破損"
+        assert shown[damaged.folder.name].state_label == "破損"
         assert shown[damaged.folder.name].problems == (name,)
 
 
@@ -355,7 +355,7 @@ def test_record_of_a_newer_version_is_shown_and_not_rewritten(
     paths = recorded(workspace, "20260101-000000-x-0000")
     (paths.folder / name).write_text('{"schema_version": 99, "state": "teleported"}')
     (run,) = runs.list_runs(workspace)
-    assert run.state_ja == "新しい版の記録"
+    assert run.state_label == "新しい版の記録"
     assert "teleported" in (paths.folder / name).read_text()
 
 

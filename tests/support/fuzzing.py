@@ -214,7 +214,7 @@ def read_status(path: Path) -> object:
 
 
 def read_experiment(path: Path) -> object:
-    return runs.list_runs(Workspace(path.parents[2]))[0].state_ja
+    return runs.list_runs(Workspace(path.parents[2]))[0].state_label
 
 
 def read_job(path: Path) -> object:

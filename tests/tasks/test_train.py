@@ -81,7 +81,7 @@ def test_terminated_worker_pauses_the_run_which_then_goes_on_to_the_same_end(
     with pytest.raises(Interrupted):
         studio.runs.follow(paused, silent)
     run = studio.runs.show(paused)
-    assert (run.status.state, run.resumable, run.state_ja) == ("cancelled", True, "一時停止")
+    assert (run.status.state, run.resumable, run.state_label) == ("cancelled", True, "一時停止")
     done = studio.runs.metrics(paused)[-1].update
     studio.training.resume(paused)
     result = studio.runs.follow(paused, silent)

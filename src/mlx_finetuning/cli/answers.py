@@ -157,7 +157,9 @@ def retrain(session: Session, run_id: str, detach: bool) -> CommandResult:
     run = session.studio.runs.show(again)
     return CommandResult(
         as_json(run),
-        _("{again}: {state}\n次は: answers test {again}").format(again=again, state=run.state_ja),
+        _("{again}: {state}\n次は: answers test {again}").format(
+            again=again, state=run.state_label
+        ),
     )
 
 

@@ -58,7 +58,7 @@ def list_(session: Session) -> CommandResult:
         [
             run.run_id,
             notes[run.run_id].name,
-            run.state_ja,
+            run.state_label,
             run.model,
             run.dataset,
             told[run.run_id],
@@ -113,7 +113,7 @@ def watch(session: Session, run_id: str) -> CommandResult:
         result = session.studio.runs.follow(run_id, progress)
     run = session.studio.runs.show(run_id)
     return CommandResult(
-        {**as_json(run), "result": dataclasses.asdict(result)}, f"{run_id}: {run.state_ja}"
+        {**as_json(run), "result": dataclasses.asdict(result)}, f"{run_id}: {run.state_label}"
     )
 
 
@@ -127,7 +127,7 @@ def watch(session: Session, run_id: str) -> CommandResult:
 def stop(session: Session, run_id: str, force: bool) -> CommandResult:
     """実験を止める。それまでの途中保存は残る"""
     run = session.studio.runs.stop(run_id, force=force)
-    return CommandResult(as_json(run), f"{run_id}: {run.state_ja}")
+    return CommandResult(as_json(run), f"{run_id}: {run.state_label}")
 
 
 @command(runs)
@@ -432,7 +432,7 @@ def described(run: Run, losses: Losses, later: list[LaterJob]) -> str:
     shown = text.pairs(
         [
             (_("実験ID"), run.run_id),
-            (_("状態"), run.state_ja),
+            (_("状態"), run.state_label),
             (_("読めない記録"), _("、").join(run.problems)),
             (_("モデル", "one"), run.model),
             (_("データセット", "one"), run.dataset),
@@ -460,7 +460,7 @@ def described(run: Run, losses: Losses, later: list[LaterJob]) -> str:
     onward = ""
     if run.resumable or (run.can_go_on and status.state == "interrupted"):
         onward = _("→ 続きから: mlx-finetuning train --resume {run_id}").format(run_id=run.run_id)
-    listed = [f"  {job.name}  {job.status.state.label_ja}" for job in later]
+    listed = [f"  {job.name}  {job.status.state.label}" for job in later]
     jobs = "\n".join([_("その後の作業:"), *listed]) if listed else ""
     problem = text.error(StudioError.from_json(status.error)) if status.error else ""
     return "\n".join(part for part in (shown, jobs, problem, onward) if part)

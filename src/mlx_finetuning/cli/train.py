@@ -133,9 +133,7 @@ def train(
             started = _("シミュレーションを始めました: {run_id}")
     click.echo(started.format(run_id=run_id), err=True)
     if waits_for := session.studio.jobs.before(run_id):
-        names = _("、").join(
-            f"{kinds.of(job.kind).name_ja} {job.run_id}".strip() for job in waits_for
-        )
+        names = _("、").join(f"{kinds.of(job.kind).name} {job.run_id}".strip() for job in waits_for)
         click.echo(
             _("順番待ちです。先の作業（{names}）が終わると始まります。").format(names=names),
             err=True,

@@ -260,9 +260,9 @@ def _until_end(paths: JobPaths, progress: Progress, *, steadily: bool = False) -
 
 def as_step(current: JobStatus) -> Step:
     """The job's state as a listener of its progress hears it."""
-    stage = current.stage or current.state.label_ja
+    stage = current.stage or current.state.label
     if current.state in (JobState.STOPPING, JobState.STALLED):
-        stage = _("{stage}（{label}）").format(stage=stage, label=current.state.label_ja)
+        stage = _("{stage}（{label}）").format(stage=stage, label=current.state.label)
     return Step(stage, current.done, current.total, current.detail, current.remaining_s)
 
 

@@ -23,7 +23,7 @@ class JobKind:
     """Not those that whoever asked for them is waiting for, or that do not end by themselves."""
 
     @property
-    def name_ja(self) -> str:
+    def name(self) -> str:
         """What people call it."""
         return _(self.called, "job")
 
@@ -70,4 +70,4 @@ def of(kind: str) -> JobKind:
 
 def told(kind: str, state: str) -> str:
     """What is said when a job of this kind ended in this state, one of `ENDINGS_JA`."""
-    return _(ENDINGS_JA[state]).format(name=of(kind).name_ja)
+    return _(ENDINGS_JA[state]).format(name=of(kind).name)

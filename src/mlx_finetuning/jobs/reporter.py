@@ -51,7 +51,7 @@ class Reporter:
         self._raise_if_stopped()
         if not self._status.detail:
             self._change(
-                stage=JobState.QUEUED.label_ja, detail=_("ほかの作業が終わるのを待っています")
+                stage=JobState.QUEUED.label, detail=_("ほかの作業が終わるのを待っています")
             )
 
     def start(self) -> None:

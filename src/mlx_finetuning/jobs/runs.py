@@ -98,9 +98,9 @@ class Run:
         return self.status.state in _STOPPED and self.engine == "mlx"
 
     @property
-    def state_ja(self) -> str:
+    def state_label(self) -> str:
         """The shown state for people; simulations say that they are."""
-        label = self.shown_state.label_ja
+        label = self.shown_state.label
         return _("{label}（シミュレーション）").format(label=label) if self.simulated else label
 
 
@@ -219,7 +219,7 @@ def resume(workspace: Workspace, run_id: str) -> None:
     """
     run = show(workspace, run_id)
     if not run.can_go_on or not jobs.relaunch(workspace.run(run_id)):
-        raise RunNotResumable(run_id=run_id, state=run.state_ja)
+        raise RunNotResumable(run_id=run_id, state=run.state_label)
 
 
 def list_runs(workspace: Workspace, most: int | None = None) -> list[Run]:
@@ -279,7 +279,7 @@ def require_trained(workspace: Workspace, run_id: str) -> Run:
     if run.simulated:
         raise RunIsSimulated(run_id=run_id)
     if not is_trained(workspace, run):
-        raise RunNotReady(run_id=run_id, state=run.state_ja)
+        raise RunNotReady(run_id=run_id, state=run.state_label)
     return run
 
 

@@ -33,7 +33,7 @@ class JobState(StrEnum):
         return member
 
     @property
-    def label_ja(self) -> str:
+    def label(self) -> str:
         """What people call it."""
         return _(self.called, "state")
 

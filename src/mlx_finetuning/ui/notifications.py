@@ -62,7 +62,7 @@ def watch(page: str) -> None:
                 job = next(iter(living.values()))
                 title = (
                     _("{share_done} {name}中")
-                    .format(share_done=share_done(job.status), name=_(kinds.of(job.kind).name_ja))
+                    .format(share_done=share_done(job.status), name=kinds.of(job.kind).name)
                     .strip()
                 )
             st.set_page_config(page_title=f"{title} | {PRODUCT}")

@@ -182,7 +182,7 @@ def label_of(kind: type, name: str) -> str:
     return _(str(helps.get(name, name))).split("。", 1)[0].split(". ", 1)[0]
 
 
-def value_ja(name: str, value: object) -> str:
+def shown_value(name: str, value: object) -> str:
     """A setting's value as its input shows it; no value is a dash."""
     if value is None:
         return "—"

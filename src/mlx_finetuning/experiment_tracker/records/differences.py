@@ -16,7 +16,7 @@ from mlx_finetuning.errors import ConfigFileUnreadable, StudioError
 from mlx_finetuning.jobs import jobs, runs
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.language import _
-from mlx_finetuning.utils.settings_ja import label_of, value_ja
+from mlx_finetuning.utils.settings_ja import label_of, shown_value
 from mlx_finetuning.workspace import Workspace
 
 _DIGITS = 12
@@ -69,7 +69,7 @@ def compare(workspace: Workspace, run_ids: Sequence[str]) -> Comparison:
         figures.append(
             Figures(
                 run_id=run.run_id,
-                state=run.state_ja,
+                state=run.state_label,
                 updates=int(updates[-1]) if updates else 0,
                 last_loss=metrics.latest("loss"),
                 first_valid_loss=valid_losses[0] if valid_losses else None,
@@ -96,7 +96,7 @@ def distinctions(workspace: Workspace, run_ids: Sequence[str]) -> dict[str, str]
             if name in told_of and str(value) != usual:
                 # In a list there is no room for what labels explain in parentheses.
                 label = re.sub(r"\s*[（(].*", "", label_of(TrainConfig, name))
-                told[run_id].append(f"{label} {value_ja(name, value)}")
+                told[run_id].append(f"{label} {shown_value(name, value)}")
     return {run_id: _("、").join(texts) for run_id, texts in told.items()}
 
 

@@ -18,7 +18,7 @@ from mlx_finetuning.files import ASSETS
 from mlx_finetuning.jobs.results import Certificate
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.language import language
-from mlx_finetuning.utils.settings_ja import label_of, value_ja
+from mlx_finetuning.utils.settings_ja import label_of, shown_value
 
 TEMPLATE = "model_card.md.j2"
 LICENCE_KEYS = {"Apache-2.0": "apache-2.0", "MIT": "mit"}
@@ -81,7 +81,7 @@ class Card:
         )
         named = FORM if self.run.imported else SETTINGS
         settings = {
-            label_of(TrainConfig, name): value_ja(name, self.settings[name])
+            label_of(TrainConfig, name): shown_value(name, self.settings[name])
             for name in named
             if name in self.settings
         }

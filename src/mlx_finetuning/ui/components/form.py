@@ -111,7 +111,7 @@ def tooltip(kind: type, name: str) -> str:
     metadata, label = _metadata(kind, name), label_of(kind, name)
     parts = [_(EXPLANATIONS_JA[name])]
     parts += [f"**{term}**: {meaning}" for term, meaning in terms_in(label).items()]
-    if not metadata["choices"] and (bounds := config.bounds_ja(metadata)):
+    if not metadata["choices"] and (bounds := config.bounds_in_words(metadata)):
         parts.append(_("使える数: {bounds}").format(bounds=bounds))
     return "\n\n".join(parts)
 

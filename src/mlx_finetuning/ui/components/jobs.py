@@ -43,7 +43,7 @@ def state_badge(state: str, simulated: bool = False) -> None:
     """The badge of a `JobStatus.state`, and another one on a run that was only simulated."""
     color, icon = LOOKS[state]
     with st.container(horizontal=True, gap="small", width="content"):
-        st.badge(_(JobState(state).label_ja), icon=f":material/{icon}:", color=color)
+        st.badge(JobState(state).label, icon=f":material/{icon}:", color=color)
         if simulated:
             st.badge(_("シミュレーション"), icon=":material/theater_comedy:", color="violet")
 
@@ -129,7 +129,7 @@ def draw_job(run_id: str, job: LaterJob, subject: str = "") -> None:
 
     def draw(status: JobStatus) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
-            kind = _(kinds.of(job.kind).name_ja)
+            kind = kinds.of(job.kind).name
             st.markdown(f"**{kind}**　{plain(subject)}".rstrip(), width="content")
             state_badge(status.state)
             can_stop = status.is_living and status.state != "stopping"

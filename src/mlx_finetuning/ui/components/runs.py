@@ -46,7 +46,7 @@ def choose_run(runs: Sequence[Run]) -> Run:
 def _why_missing(run_id: str) -> str:
     """Of a run that the address names and the page cannot show."""
     with contextlib.suppress(StudioError):
-        state = studio().runs.show(run_id).state_ja
+        state = studio().runs.show(run_id).state_label
         return _("実験 {run_id} は「{state}」なので、ここではまだ使えません。").format(
             run_id=plain(run_id), state=state
         )

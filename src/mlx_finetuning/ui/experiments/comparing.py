@@ -15,7 +15,7 @@ from mlx_finetuning.ui.components.metrics import metrics_of
 from mlx_finetuning.ui.components.runs import run_title
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.frame import studio
-from mlx_finetuning.utils.settings_ja import label_of, value_ja
+from mlx_finetuning.utils.settings_ja import label_of, shown_value
 from mlx_finetuning.utils.units import duration
 
 PARAMETER = "runs"
@@ -53,7 +53,7 @@ def draw_comparison(runs: Sequence[Run]) -> None:
         return
     differences = []
     for key, values in comparison.differences.items():
-        texts = (value_ja(key, value) for value in values)
+        texts = (shown_value(key, value) for value in values)
         differences.append({_("設定"): label(key), **dict(zip(names.values(), texts, strict=True))})
     show_table(differences)
 

@@ -200,7 +200,7 @@ def _row(run: Run, unlike: str) -> Row:
         MARK: _(PINNED) if note.pinned else "",
         NAME: note.name,
         STARTED: local_time(run.created_at),
-        STATE: _(run.state_ja),
+        STATE: run.state_label,
         RIGHT: None if line is None or line.right_share is None else 100 * line.right_share,
         RESULT: "" if line is None else line.line,
         MODEL: run.model,

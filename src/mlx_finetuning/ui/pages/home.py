@@ -55,7 +55,7 @@ def draw_living_jobs() -> None:
             with st.container(border=True):
                 with st.container(horizontal=True, vertical_alignment="center"):
                     st.markdown(
-                        f"**{_(kinds.of(job.kind).name_ja)}**　{plain(job.run_id)}", width="content"
+                        f"**{kinds.of(job.kind).name}**　{plain(job.run_id)}", width="content"
                     )
                     state_badge(job.status.state)
                     if job.status.state == "stalled" and st.button(
@@ -116,7 +116,7 @@ def draw_recent(runs: list[Run]) -> None:
                 _("始めた時刻"): local_time(run.created_at),
                 _("データセット"): run.dataset,
                 _("モデル"): run.model,
-                _("状態"): f"{run.state_ja} {share_done(run.status)}".strip(),
+                _("状態"): f"{run.state_label} {share_done(run.status)}".strip(),
                 _("結果"): line.line if line else result,
             }
         )

@@ -21,7 +21,7 @@ from mlx_finetuning.ui.components.runs import PARAMETER, first_line, resume_butt
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import studio
-from mlx_finetuning.utils.settings_ja import label_of, value_ja
+from mlx_finetuning.utils.settings_ja import label_of, shown_value
 from mlx_finetuning.utils.units import duration
 
 LOSS = "loss"
@@ -54,7 +54,7 @@ def draw_run(run_id: str) -> None:
         if run.status.state == "queued":
             before = [
                 _("{name}（{run_id}）").format(
-                    name=_(kinds.of(job.kind).name_ja), run_id=job.run_id or job.paths.folder.name
+                    name=kinds.of(job.kind).name, run_id=job.run_id or job.paths.folder.name
                 )
                 for job in studio().jobs.before(run.run_id)
             ]
@@ -210,7 +210,7 @@ def draw_settings(run_id: str) -> None:
             st.caption(_("設定の記録は読めません。"))
         else:
             rows = [
-                {_("設定"): label_of(TrainConfig, name), _("値"): value_ja(name, value)}
+                {_("設定"): label_of(TrainConfig, name), _("値"): shown_value(name, value)}
                 for name, value in settings.items()
             ]
             show_table(rows)
