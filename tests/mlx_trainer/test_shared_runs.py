@@ -82,14 +82,18 @@ def test_outputs_of_other_blocks_are_not_taken_for_these(
     assert_same_runs(tmp_path / "beside", tmp_path / "alone")
 
 
-def test_what_is_replayed_is_read_by_the_base_once(
+def test_what_is_replayed_is_read_by_the_base_once_for_each_rank(
     base: LoadedModel, shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = (dataclasses.replace(one, replay=2) for one in (FIRST, SECOND))
+    first, other_rank = (dataclasses.replace(one, replay=2) for one in (FIRST, SECOND))
+    other_rate = dataclasses.replace(first, learning_rate=3e-3)
     train(tmp_path / "first", first, loaded=base, replayed=said(base), shared=shared)
     adapter_layers.detach(base)
     with monkeypatch.context() as patch:
         patch.delattr(loss, "hidden")
-        train(tmp_path / "beside", second, loaded=base, replayed=said(base), shared=shared)
-    train(tmp_path / "alone", second, replayed=said(base))
-    assert_same_runs(tmp_path / "beside", tmp_path / "alone")
+        train(tmp_path / "rate", other_rate, loaded=base, replayed=said(base), shared=shared)
+    adapter_layers.detach(base)
+    train(tmp_path / "rank", other_rank, loaded=base, replayed=said(base), shared=shared)
+    for name, config in {"rate": other_rate, "rank": other_rank}.items():
+        train(tmp_path / f"{name}-alone", config, replayed=said(base))
+        assert_same_runs(tmp_path / name, tmp_path / f"{name}-alone")

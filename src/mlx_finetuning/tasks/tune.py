@@ -253,7 +253,6 @@ class _Tuning:
         """Raises what training raises, and Interrupted."""
         self._halve()
         trained = self._finalists()
-        self._train_more(trained)
         final = tuning.winner(trained, self.settings.seed)
         return self._result(final, trained)
 
@@ -293,7 +292,8 @@ class _Tuning:
         return True
 
     def _finalists(self) -> list[Trial]:
-        """The choices that are trained to the end, the best of those compared first."""
+        """The choices that are trained to the end, the best of those compared first; further ones as long as
+        there is time."""
         plan = self.plan
         numbers = list(range(len(plan.short)))
         if plan.rungs:
@@ -303,16 +303,12 @@ class _Tuning:
             if self._is_time_up(number, 1.0, tuning.LATE):
                 break
             trained.append(self._trial(number, 1.0))
-        return trained
-
-    def _train_more(self, trained: list[Trial]) -> None:
-        """Further choices to the end, one after the other, as long as there is time for one."""
         compared = [trial for trial in self._compared() if trial.share]
-        while True:
-            number = tuning.further(self.plan, compared, trained)
-            if number is None or self._is_time_up(number, 1.0):
-                return
-            trained.append(self._trial(number, 1.0))
+        while (more := tuning.further(plan, compared, trained)) is not None:
+            if self._is_time_up(more, 1.0):
+                break
+            trained.append(self._trial(more, 1.0))
+        return trained
 
     def _pace(self) -> float:
         """What trials took, in multiples of what was expected."""

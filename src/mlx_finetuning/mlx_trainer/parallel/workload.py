@@ -28,7 +28,6 @@ from mlx_finetuning.mlx_trainer.gradient import (
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
 from mlx_finetuning.mlx_trainer.gradient.skipped_work import (
     ActivationCache,
-    ActivationCacheFile,
     LowerOutputs,
 )
 from mlx_finetuning.mlx_trainer.model import split_head
@@ -163,23 +162,19 @@ def start_team(work: Workload, folder: Path) -> Team:
 def _local_team(work: Workload, folder: Path) -> GradientTeam:
     """Its workers load their copies while this process goes on."""
     model, home = work.loaded.model, work.loaded.folder
-    file = _cache_file(work, folder)
+    file = None
+    if cache_bytes(work):
+        for index in range(len(work.examples) + len(work.replayed)):
+            work.with_slot(index)
+        block = skipped_work.lowest_trained(model) - 1
+        file = work.outputs.open(folder, block, int(work.loaded.config["hidden_size"]))
+    else:
+        work.outputs.unused()
     cache = None if file is None else ActivationCache(model, file)
     gradient = backward.gradient_for(model, work.config)
     count = 0 if home is None else processes(work) - 1
     workers = [GradientWorker(home, work.config, file) for _ in range(count) if home is not None]
     return GradientTeam(model, work.layout, gradient, workers, cache)
-
-
-def _cache_file(work: Workload, folder: Path) -> ActivationCacheFile | None:
-    """With room for all examples; None where nothing is cached."""
-    if not cache_bytes(work):
-        work.outputs.unused()
-        return None
-    for index in range(len(work.examples) + len(work.replayed)):
-        work.with_slot(index)
-    block = skipped_work.lowest_trained(work.loaded.model) - 1
-    return work.outputs.open(folder, block, int(work.loaded.config["hidden_size"]))
 
 
 def cache_bytes(work: Workload) -> int:

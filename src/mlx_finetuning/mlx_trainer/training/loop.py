@@ -92,8 +92,9 @@ class Shared:
     """What runs on one loaded base, one after the other, need not compute again."""
 
     outputs: LowerOutputs = field(default_factory=LowerOutputs)
-    references: dict[tuple[int, ...], NDArray[np.float32]] = field(default_factory=dict)
-    """Of replayed examples, by their tokens, as `replay.with_reference` finds them."""
+    references: dict[int, dict[tuple[int, ...], NDArray[np.float32]]] = field(default_factory=dict)
+    """Of replayed examples, by the adapter's rank and their tokens, as `replay.with_reference` finds them:
+    an adapter that changes nothing yet changes last digits, by how wide it is."""
 
 
 def train(
@@ -148,7 +149,8 @@ def train(
         for items in (examples, held_out)
     )
     shared = shared or Shared()
-    replayed = replay.with_reference(loaded, replayed, layout, hooks.progress, shared.references)
+    known = shared.references.setdefault(config.rank, {})
+    replayed = replay.with_reference(loaded, replayed, layout, hooks.progress, known)
     run = _Run(
         workload.Workload(loaded, examples, layout, config, replayed, shared.outputs),
         held_out,
