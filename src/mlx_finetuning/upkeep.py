@@ -49,7 +49,7 @@ def disk_usage(workspace: Workspace) -> list[Usage]:
     """The parts of the workspace, whether they exist or not."""
     root = workspace.root
     parts = {
-        _("データセット"): workspace.datasets,
+        _("データセット", "page"): workspace.datasets,
         _("アップロードしたファイル"): workspace.uploads,
         _("実験の記録"): workspace.experiments,
         _("ベースモデル"): workspace.base_models,

@@ -209,7 +209,7 @@ def sign(lock_descriptor: int) -> None:
 
 
 def end(paths: JobPaths) -> bool:
-    """End the worker and its helpers at once, whatever they hang in; True once nobody lives.
+    """End the worker and its gradient workers at once, whatever they hang in; True once nobody lives.
 
     The job is then `interrupted`. For a worker that does not heed `request_stop`.
     """
@@ -221,7 +221,7 @@ def end(paths: JobPaths) -> bool:
         number = int(paths.lock.read_text(encoding="ascii"))
         # Whatever a damaged file says, never anybody else's process.
         if files.is_locked(paths.lock) and str(paths.folder) in psutil.Process(number).cmdline():
-            os.killpg(number, signal.SIGKILL)  # a worker leads its helpers' group
+            os.killpg(number, signal.SIGKILL)  # a worker leads its gradient workers' group
     until_s = time.monotonic() + END_S
     while files.is_locked(paths.lock) and time.monotonic() < until_s:
         time.sleep(0.02)

@@ -1,6 +1,6 @@
 """Everything that touches MLX: loading, adapters, batches, loss, training loop, generation.
 
-The only importer of mlx and mlx_lm. Knows nothing of workspaces' jobs, queues or source files.
+The importer of mlx and mlx_lm, beside tasks that handle arrays. Knows nothing of workspaces' jobs, queues or source files.
 """
 
 import os

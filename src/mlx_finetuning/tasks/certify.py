@@ -1,6 +1,6 @@
 """Certify: the same questions to the trained model and to everything that was made of it.
 
-MLX with the adapter answers first; then MLX with the adapter merged, every GGUF file of the run in
+MLX with the adapter answers first; then MLX with the adapter fused, every GGUF file of the run in
 the embedded llama.cpp, and the models that were brought into an Ollama that answers now. Prompts
 are compared as tokens, answers as texts, and logits where they can be had. Held-out questions come
 first; a dataset without any is replaced by the general questions. Writes the run's
@@ -42,9 +42,7 @@ from mlx_finetuning.utils import gguf_base
 HELD_OUT = ("test", "valid")
 LOGIT_BYTES = 1 << 29
 """Of logits held in memory for comparing two MLX models."""
-MERGED_KL = 0.05
-"""Nats: what rounding merged weights to 16 bits may cost; far below any fault."""
-MERGED_LABEL = N_("MLX（アダプターを合わせたモデル）")
+FUSED_LABEL = N_("MLX（アダプターを合わせたモデル）")
 
 
 Ask = Callable[[Messages], EngineAnswer]
@@ -82,10 +80,10 @@ def run(context: TaskContext) -> Certificate:
     run = runs.require_trained(context.workspace, context.run_id)
     questions = choose_questions(context, run.dataset, settings.prompts)
     folder = bases.of_run(run, context.workspace)
-    trained, merged = _ask_mlx(context, folder, questions.conversations, settings.max_tokens)
+    trained, fused = _ask_mlx(context, folder, questions.conversations, settings.max_tokens)
     ggufs = _ask_ggufs(context, trained)
     deployed, notes = _ask_ollama(context, trained)
-    rows = [certificate.reference_row(trained.answers), merged, *ggufs, *deployed]
+    rows = [certificate.reference_row(trained.answers), fused, *ggufs, *deployed]
     record = certificate.record(rows, questions.held_out, (*questions.notes, *notes))
     paths = context.workspace.run(context.run_id)
     files.write_json(paths.certificate, asdict(record))
@@ -130,7 +128,7 @@ def _ask(
 def _ask_mlx(
     context: TaskContext, folder: Path, conversations: tuple[Messages, ...], max_tokens: int
 ) -> tuple[TrainedAnswers, EngineRow]:
-    """What the trained model answers, and the row of the merged one."""
+    """What the trained model answers, and the row of the fused one."""
     context.progress(Step(_("モデルの読み込み"), 0, 0))
     cpu.keep_freed_memory()
     adapter = context.workspace.adapter(context.run_id).folder
@@ -146,13 +144,13 @@ def _ask_mlx(
         model = load(exported, asked_like=adapter)
     logit_parity = parity.compare((one, generate.logits(model, one.tokens)) for one in references)
     problems = []
-    if not logit_parity.mean_kl < MERGED_KL:
+    if not logit_parity.mean_kl < verify.FUSED_KL:
         problems.append(_("予測の差が {kl:.3g} です。").format(kl=logit_parity.mean_kl))
-    merged = certificate.row(
+    fused = certificate.row(
         "mlx-fused",
-        _(MERGED_LABEL),
+        _(FUSED_LABEL),
         "" if exported is None else str(exported),
-        _mlx_answers(context, _(MERGED_LABEL), model, conversations, max_tokens),
+        _mlx_answers(context, _(FUSED_LABEL), model, conversations, max_tokens),
         expected,
         parity=logit_parity,
         is_exact=exported is None,  # an exported one is rounded to the base's type
@@ -161,7 +159,7 @@ def _ask_mlx(
     trained = TrainedAnswers(model.without_weights(), conversations, expected, max_tokens)
     del model
     free_memory()
-    return trained, merged
+    return trained, fused
 
 
 def _references(loaded: LoadedModel, answers: Sequence[EngineAnswer]) -> list[Reference]:

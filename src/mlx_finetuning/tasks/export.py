@@ -33,9 +33,6 @@ from mlx_finetuning.quantizer.write.export import export_gguf
 from mlx_finetuning.tasks import reference
 from mlx_finetuning.tasks.reference import TrainedModel
 
-FUSED_KL = 0.05
-"""Nats: what rounding fused weights to the base's 16 bits may cost; far below any fault."""
-
 
 def run(context: TaskContext) -> Exported:
     """config: ExportConfig, where `quant` may be a list, and `out`: a file, or a folder.
@@ -220,7 +217,7 @@ def _fused_folder(
         sequences = [one.tokens for one in trained.references]
         logits = layerwise.logits(temporary, None, sequences)
         logit_parity = parity.compare(zip(trained.references, logits, strict=True))
-        if not logit_parity.mean_kl < FUSED_KL:
+        if not logit_parity.mean_kl < verify.FUSED_KL:
             problem = _("予測の差が {kl:.3g}").format(kl=logit_parity.mean_kl)
             raise ExportNotProven(path=str(folder), problems=[problem])
     figures = _("mlx-lmで読み直して、予測の差 {kl:.2g}").format(kl=logit_parity.mean_kl)

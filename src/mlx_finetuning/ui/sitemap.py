@@ -23,17 +23,17 @@ class Entry:
     @property
     def title(self) -> str:
         """In the current language."""
-        return _(self.title_ja)
+        return _(self.title_ja, "page")
 
 
 ENTRIES = {
-    "home": Entry(N_("ホーム"), ":material/home:"),
-    "dataset": Entry(N_("データセット"), ":material/table_view:"),
-    "training": Entry(N_("学習"), ":material/model_training:"),
-    "quantization": Entry(N_("軽くする"), ":material/compress:"),
-    "chat": Entry(N_("対話"), ":material/chat:"),
-    "experiments": Entry(N_("実験"), ":material/science:"),
-    "settings": Entry(N_("設定"), ":material/settings:"),
+    "home": Entry(N_("ホーム", "page"), ":material/home:"),
+    "dataset": Entry(N_("データセット", "page"), ":material/table_view:"),
+    "training": Entry(N_("学習", "page"), ":material/model_training:"),
+    "quantization": Entry(N_("軽くする", "page"), ":material/compress:"),
+    "chat": Entry(N_("対話", "page"), ":material/chat:"),
+    "experiments": Entry(N_("実験", "page"), ":material/science:"),
+    "settings": Entry(N_("設定", "page"), ":material/settings:"),
 }
 """By the name of the page's file, in the order of the work."""
 

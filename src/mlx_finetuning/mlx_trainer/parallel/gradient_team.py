@@ -3,7 +3,7 @@
 MLX's CPU backend works on one thread per process apart from matrix products, so on the CPU each
 core gets a process of its own with one BLAS thread. Workers are stateless: per update they get the
 trained arrays and their examples, and give back sums of losses and gradients. All state (optimizer,
-schedule, position in the data) stays here, so a worker can be lost without losing anything.
+schedule, position in the data) stays here: a lost worker ends the run behind a checkpoint, with nothing lost.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from mlx_finetuning.language import _
 from mlx_finetuning.messages import describe
 from mlx_finetuning.quantizer.base.refusal import Unusable
 from mlx_finetuning.quantizer.families import family, registry
-from mlx_finetuning.quantizer.families.family import Metadata
+from mlx_finetuning.quantizer.families.family import COMPUTED_KEYS, Metadata
 from mlx_finetuning.quantizer.families.gemma import GEMMA3_PATTERN, Gemma2, Gemma3
 from mlx_finetuning.utils.gguf_reader import Gguf
 
@@ -37,11 +37,6 @@ ARCHITECTURES = {
 """llama.cpp's architectures that can be trained → class and `model_type` in transformers."""
 LLAMA3_CONTEXTS = [1 << power for power in range(7, 21)]
 """Lengths that Llama 3 models may have had before they were extended; files do not say it."""
-COMPUTED = (
-    *("attention.", "rope.", "ssm.", "shortconv.", "expert_", "embedding_scale"),
-    *("residual_scale", "logit_scale", "attn_logit_", "final_logit_"),
-)
-"""Beginnings of keys that change what is computed."""
 MOST_ROWS = 1 << 20
 """Of any matrix of attention; far more than any model has."""
 INFERRED = {
@@ -217,7 +212,7 @@ def differing(stated: Stated, found: Metadata) -> Iterator[str]:
     """Keys that the settings give otherwise than the file states them."""
     heads = stated["embedding_length"] // stated["attention.head_count"]
     head_size = stated.get("attention.key_length", heads)
-    for key in found.keys() | {key for key in stated if key.startswith(COMPUTED)}:
+    for key in found.keys() | {key for key in stated if key.startswith(COMPUTED_KEYS)}:
         value, expected = stated.get(key), found.get(key)
         if key in INFERRED and (value is None or (expected is None and value == head_size)):
             continue

@@ -26,6 +26,12 @@ Metadata = dict[str, Value]
 Tensors = dict[str, NDArray[np.float32]]
 Order = NDArray[np.intp]
 
+COMPUTED_KEYS = (
+    *("attention.", "rope.", "ssm.", "shortconv.", "expert_", "full_attention_"),
+    *("embedding_length_", "embedding_scale", "residual_scale", "logit_scale"),
+    *("attn_logit_", "final_logit_"),
+)
+"""Beginnings of GGUF keys that change what is computed: what one says must follow from the settings."""
 ROPE_FREQUENCIES = "rope_freqs.weight"
 NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
 MLP = tuple(f"mlp.{part}_proj.weight" for part in ("gate", "up", "down"))

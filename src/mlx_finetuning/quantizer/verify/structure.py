@@ -16,19 +16,13 @@ from gguf import LlamaFileType
 
 from mlx_finetuning.language import _
 from mlx_finetuning.quantizer.families import registry, tensor_types
-from mlx_finetuning.quantizer.families.family import Config, head_size
+from mlx_finetuning.quantizer.families.family import COMPUTED_KEYS, Config, head_size
 from mlx_finetuning.quantizer.llama_cpp import ggml
 from mlx_finetuning.quantizer.verify.results import Structure
 from mlx_finetuning.quantizer.vocabulary.tokenizer import TokenizerMetadata
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.utils.gguf_reader import Gguf
 
-SETTLED = (
-    *("attention.", "rope.", "ssm.", "shortconv.", "expert_", "full_attention_"),
-    *("embedding_length_", "embedding_scale", "residual_scale", "logit_scale"),
-    *("attn_logit_", "final_logit_"),
-)
-"""Keys that change what is computed: one that the model's settings do not give is an error."""
 HEAD_SIZE_KEYS = ("attention.key_length", "attention.value_length", "rope.dimension_count")
 """Keys that a converter may state or leave to llama.cpp, which infers the same."""
 TOKEN_KEYS = {"pad": "padding", "unk": "unknown"}
@@ -66,7 +60,7 @@ def _metadata_problems(gguf: Gguf, config: Config) -> list[str]:
         for key, value in gguf.metadata.items()
         if key.startswith(prefix)
     }
-    expected: dict[str, object] = {key: None for key in stated if key.startswith(SETTLED)}
+    expected: dict[str, object] = {key: None for key in stated if key.startswith(COMPUTED_KEYS)}
     expected |= {key: head_size(config) for key in HEAD_SIZE_KEYS if key in stated}
     expected |= family.metadata(config)
     return [

@@ -41,6 +41,8 @@ TIE_KL = 2e-5
 """Nats. Below it the chances are the same, and another likeliest token is a tie: llama.cpp's caches are
 in half precision, and a tie at the start of every conversation counts as often as it occurs."""
 MIN_TOKENS = 400
+FUSED_KL = 0.05
+"""Nats: what rounding fused weights to the base's 16 bits may cost; far below any fault."""
 FOREIGN_KL = 1.0
 """Nats. Planted faults give 1.5 and more; Q4_K_M gives 0.01 on a trained model, 0.44 on noise."""
 
@@ -128,10 +130,10 @@ def require_proven(report: Verification, path: Path) -> None:
         raise ExportNotProven(path=str(path), problems=list(report.problems[:5]))
 
 
-def write(report: Verification, gguf: Path, proven: Proof | None = None) -> Verification:
+def write(report: Verification, gguf: Path, proof: Proof | None = None) -> Verification:
     """Keep a report beside its file, with the proof; returns what was kept. Raises DiskFull."""
     path = report_path(gguf)
-    kept = replace(report, path=str(gguf), report_path=str(path), proof=proven)
+    kept = replace(report, path=str(gguf), report_path=str(path), proof=proof)
     files.write_json(path, asdict(kept))
     return kept
 

@@ -14,7 +14,7 @@ from mlx_finetuning.ui.frame import studio
 TALK, TEST, OLLAMA = "talk", "test", "ollama"
 VIEWS = {TALK: _("話す"), TEST: _("まとめて試す"), OLLAMA: "Ollama"}
 
-st.title(_("対話"))
+st.title(_("対話", "page"))
 view = choose_view(VIEWS, TALK)
 runs = studio().runs.trained()
 left, right = st.columns(2) if view == TALK and runs else (st.container(), st.container())

@@ -184,7 +184,7 @@ def draw_edit() -> None:
         show_saved(made)
 
 
-st.title(_("データセット"))
+st.title(_("データセット", "page"))
 view = choose_view(VIEWS, NEW)
 if view == SAVED:
     draw_saved()

@@ -37,7 +37,7 @@ def draw_trash() -> None:
                     st.switch_page(sitemap.page("experiments"), query_params=query)
 
 
-st.title(_("実験"))
+st.title(_("実験", "page"))
 view = choose_view(VIEWS, DETAIL if PARAMETER in st.query_params else LIST)
 if view == TRASH:
     draw_trash()

@@ -165,7 +165,7 @@ def draw_item(item: DiagnosisItem, can_train: bool) -> None:
         st.caption(plain(item.advice))
 
 
-st.title(_("ホーム"))
+st.title(_("ホーム", "page"))
 st.caption(
     _(
         "質問と回答の表を教えて、自分のパソコンで答えるモデルを作ります。学習も答えも、このパソコンの中だけで行います。"

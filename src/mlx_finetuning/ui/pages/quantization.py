@@ -35,7 +35,7 @@ def draw_run(run_id: str) -> None:
                 choice.draw_advice(result)
 
 
-st.title(_("軽くする"))
+st.title(_("軽くする", "page"))
 st.caption(
     _(
         "学習したモデルを、ほかのアプリでも使える1つの軽いファイルにします。"

@@ -180,7 +180,7 @@ def draw_folder() -> None:
         )
 
 
-st.title(_("設定"))
+st.title(_("設定", "page"))
 with errors_shown():
     draw_language()
 st.header(_("終わりの通知"))

@@ -14,7 +14,7 @@ from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.ui.training import live, models, setup
 
 NEW, WATCH, MODELS = "new", "watch", "models"
-VIEWS = {NEW: _("新しい学習"), WATCH: _("様子を見る"), MODELS: _("モデル")}
+VIEWS = {NEW: _("新しい学習"), WATCH: _("様子を見る"), MODELS: _("モデル", "several")}
 
 
 def draw_new() -> None:
@@ -33,7 +33,7 @@ def draw_new() -> None:
         st.caption(_("今、ほかの作業が動いています。始めた学習は、順番が来るまで待ちます。"))
 
 
-st.title(_("学習"))
+st.title(_("学習", "page"))
 view = choose_view(VIEWS, WATCH if PARAMETER in st.query_params else NEW)
 if view == NEW:
     draw_new()
