@@ -24,6 +24,7 @@ from babel.messages.pofile import read_po, write_po
 from jinja2 import Environment
 from jinja2.ext import extract_from_ast
 
+from mlx_finetuning import models
 from mlx_finetuning.language import DOMAIN, ENGLISH
 
 PACKAGE = Path(__file__).parents[1] / "src" / "mlx_finetuning"
@@ -54,7 +55,9 @@ class Text:
 
 
 def marked() -> Iterator[Text]:
-    """Every text of the package."""
+    """Every text of the package, and of its list of models."""
+    for entry in models.catalogue():
+        yield from map(Text, (entry.group, entry.strong, entry.weak))
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             yield from _of_code(node)
