@@ -24,7 +24,6 @@ from babel.messages.pofile import read_po, write_po
 from jinja2 import Environment
 from jinja2.ext import extract_from_ast
 
-from mlx_finetuning import models
 from mlx_finetuning.language import DOMAIN, ENGLISH
 
 PACKAGE = Path(__file__).parents[1] / "src" / "mlx_finetuning"
@@ -56,8 +55,6 @@ class Text:
 
 def marked() -> Iterator[Text]:
     """Every text of the package, and of its list of models."""
-    for entry in models.catalogue():
-        yield from map(Text, (entry.group, entry.strong, entry.weak))
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             yield from _of_code(node)
@@ -68,7 +65,6 @@ def marked() -> Iterator[Text]:
             if text:
                 is_counted = mark == "n_"  # the rest is the number, else a context or nothing
                 yield Text(text, *([] if is_counted else rest), is_counted=is_counted)
-
     for entry in yaml.safe_load(MODELS.read_text(encoding="utf-8"))["models"]:
         for value in entry.values():
             if isinstance(value, str) and JAPANESE.search(value):
