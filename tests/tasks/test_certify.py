@@ -317,6 +317,18 @@ def test_answers_changed_by_rounding_that_run_on_are_a_note() -> None:
     assert "33%" in note and "67%" in note
 
 
+def test_certificate_says_what_counts_as_a_next_word_where_few_are_alike() -> None:
+    expected = [said("答え")]
+    for top1, notes in ((0.985, 1), (0.995, 0)):
+        parity = LogitParity(400, 0.007, 0.1, top1, 2.0, 2.0)
+        row = certificate.row(
+            "Q8_0", "GGUF Q8_0", "", expected, expected, parity=parity, is_exact=False
+        )
+        record = certificate.record([certificate.reference_row(expected), row], 0)
+        assert record.passed
+        assert len([note for note in record.notes if "次の語の一致" in note]) == notes
+
+
 def test_answers_that_the_trained_model_does_not_end_either_are_no_fault() -> None:
     assert problems([said("答え", ended=False)], [said("答え", ended=False)]) == ()
     rows = [certificate.reference_row([said("答え", ended=False)])]
