@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import FullNeedsPlainWeights
 from mlx_finetuning.mlx_trainer.inference import generate
-from mlx_finetuning.mlx_trainer.model import adapters, gguf_weights
+from mlx_finetuning.mlx_trainer.model import adapters, gguf_weights, unpacking
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.mlx_trainer.model.six_bit import SixBitEmbedding, SixBitLinear
 from mlx_finetuning.mlx_trainer.training import loop
@@ -40,6 +40,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def keep_packed(monkeypatch: pytest.MonkeyPatch, *, packed: bool) -> None:
     """As a GPU does it, or as a CPU with memory enough."""
     monkeypatch.setattr(gguf_weights, "_stays_packed", lambda tensors: packed)
+    monkeypatch.setattr(unpacking, "fits", lambda values: not packed)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import DoraOfExperts, FullNeedsPlainWeights, TargetsNotFound
 from mlx_finetuning.files import JsonObject
-from mlx_finetuning.mlx_trainer.model import dora, trainable
+from mlx_finetuning.mlx_trainer.model import dora, trainable, unpacking
 from mlx_finetuning.mlx_trainer.model.lora import make_cheap
 from mlx_finetuning.tokenization.chat import THINKS, ChatTokenizer
 
@@ -41,6 +41,7 @@ def attach(model: nn.Module, config: TrainConfig) -> JsonObject:
         for layer in trained:
             layer.unfreeze()
         return {"fine_tune_type": "full", "num_layers": count}
+    unpacking.unpack_where_it_fits(model)
     keys = target_keys(layers, config.targets)
     if config.method == "dora" and (stacked := sorted(_modules(layers, _EXPERTS) & set(keys))):
         raise DoraOfExperts(layer=stacked[0])  # mlx-lm has none for stacked weights

@@ -9,12 +9,11 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 from mlx_lm import utils
 
-from mlx_finetuning.mlx_trainer.model.six_bit import SixBitLinear
+from mlx_finetuning.mlx_trainer.model.unpacking import plain
 
 WORD = 32
 """Bits; mlx-lm expects levels to fill words evenly."""
@@ -31,32 +30,9 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
 def unpack(model: nn.Module, keys: Collection[str]) -> None:
     """Replace the layers that mlx-lm would misread; keys: their names within a block."""
     for block in model.layers:
-        plain = [
-            (name, _plain(module))
+        layers = [
+            (name, plain(module))
             for name, module in block.named_modules()
             if name in keys and isinstance(module, nn.QuantizedLinear) and WORD % module.bits
         ]
-        block.update_modules(tree_unflatten(plain))
-
-
-def _plain(layer: nn.QuantizedLinear) -> nn.Linear:
-    """The same values, as floats of the scales' type."""
-    if isinstance(layer, SixBitLinear):
-        weight = layer.values()
-    else:
-        weight = mx.dequantize(
-            layer.weight,
-            layer.scales,
-            layer.biases,
-            group_size=layer.group_size,
-            bits=layer.bits,
-            mode=layer.mode,
-        )
-    # Not by its own initializer, which draws the random numbers that the factors begin with.
-    plain = nn.Linear.__new__(nn.Linear)
-    nn.Module.__init__(plain)
-    plain.weight = weight
-    if "bias" in layer:
-        plain.bias = layer.bias
-    plain.freeze()
-    return plain
+        block.update_modules(tree_unflatten(layers))

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from mlx_finetuning.errors import BaseFileChanged
 from mlx_finetuning.language import _
-from mlx_finetuning.mlx_trainer.model import gguf_blocks, six_bit
+from mlx_finetuning.mlx_trainer.model import gguf_blocks, six_bit, unpacking
 from mlx_finetuning.mlx_trainer.model.gguf_blocks import PACKED, packed_bytes
 from mlx_finetuning.utils import cores, gguf_reader, in_order
 from mlx_finetuning.utils.gguf_base import GgufBase
 from mlx_finetuning.utils.gguf_reader import EVERYTHING, RowIndex, StoredTensor
-from mlx_finetuning.utils.memory_monitor import read_memory
 
 
 def load(
@@ -139,12 +138,11 @@ def _tensors(base: GgufBase) -> dict[str, StoredTensor]:
 
 
 def _stays_packed(tensors: Mapping[str, StoredTensor]) -> bool:
-    """On the CPU packed products take six times as long as float32 ones, so only what would fill
-    more than half of the memory stays packed there. Every process of a run decides alike."""
+    """As `unpacking` has it for all packed weights."""
     if mx.default_device() != mx.cpu:
         return True
     values = sum(len(tensor.data) * tensor.shape[-1] for tensor in tensors.values())
-    return 4 * values > read_memory().total // 2
+    return not unpacking.fits(values)
 
 
 def _float_type(tensor: StoredTensor, packed: bool) -> mx.Dtype:

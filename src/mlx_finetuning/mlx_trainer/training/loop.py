@@ -39,7 +39,7 @@ from mlx_finetuning.mlx_trainer.gradient.judged import Judged
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
 from mlx_finetuning.mlx_trainer.gradient.skipped_work import LowerOutputs
 from mlx_finetuning.mlx_trainer.kernels import backend, cpu
-from mlx_finetuning.mlx_trainer.model import adapters, trainable
+from mlx_finetuning.mlx_trainer.model import adapters, trainable, unpacking
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.training import (
@@ -60,6 +60,13 @@ from mlx_finetuning.workspace import AdapterPaths
 STAGE = N_("学習", "job")
 VALIDATION = N_("検証", "loss")
 REHEARSAL = N_("メモリーの確認")
+UNPACKED_JA = N_(
+    "量子化された重みを、学習の間は32ビットに展開して使います（値は同じで、CPUでは数倍速くなります）。"
+)
+PACKED_JA = N_(
+    "量子化された重みを展開するとメモリーの半分を超えるため、そのまま使います。"
+    "CPUでは数倍の時間がかかります。"
+)
 REPLAY_DRAWS = 1 << 16
 """Part of a seed: tells the draws of what is replayed from those of an update's parts."""
 
@@ -140,7 +147,11 @@ def train(
         updates = config.epochs * len(examples) / min(config.batch_size, len(examples))
         config = dataclasses.replace(config, iterations=math.ceil(updates))
     mx.random.seed(config.seed)
+    was_packed = unpacking.is_packed(loaded.model)
     adapter_config = adapters.attach(loaded.model, config)
+    if was_packed and mx.default_device() == mx.cpu:
+        still = unpacking.is_packed(loaded.model)
+        hooks.event("warning" if still else "unpacked", text=_(PACKED_JA if still else UNPACKED_JA))
     identity = checkpoints.identity(config, examples, held_out, loaded.folder, replayed)
     layout = workload.row_layout(loaded.model, len(loaded.tokenizer.vocab), config)
     # Asked of the untrained model, as what is replayed, so before a checkpoint is restored.

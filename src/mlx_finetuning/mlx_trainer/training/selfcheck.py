@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mlx_finetuning.jobs.results import Check
 from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.batches.examples import Example
-from mlx_finetuning.mlx_trainer.model import dora, split_head
+from mlx_finetuning.mlx_trainer.model import dora, split_head, unpacking
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_weights
 from mlx_finetuning.tokenization import reasoning, turns
 
@@ -135,6 +135,8 @@ def reloaded(loaded: LoadedModel, folder: Path, tokens: Sequence[int]) -> Check 
         return None
     try:
         plain, __ = load_weights(loaded.folder, lazy=True, outline=True)
+        if not unpacking.is_packed(loaded.model):
+            unpacking.unpack(plain)
         plain = dora.load_adapter(plain, folder)
         written = mx.load(str(folder / "adapters.safetensors"))
         base = tree_flatten(loaded.model.parameters())

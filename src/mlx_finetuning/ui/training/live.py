@@ -181,10 +181,12 @@ def _draw_chart(metrics: Metrics) -> None:
 
 
 def _draw_events(run_id: str) -> None:
-    """Warnings of the run."""
+    """Warnings of the run, and what was chosen for it."""
     for event in studio().runs.events(run_id):
         if event.event == "warning":
             st.warning(plain(event.text), icon=":material/warning:")
+        elif event.event == "unpacked":
+            st.info(plain(event.text), icon=":material/memory:")
 
 
 def draw_settings(run_id: str) -> None:
