@@ -81,7 +81,7 @@ def _cell(runs: list[Measured]) -> str:
 
 def main() -> None:
     parser = grid.parser(__doc__)
-    parser.add_argument("--sets", nargs="+", choices=invented_sets.SETS, default=invented_sets.SETS)
+    parser.add_argument("--sets", nargs="+", metavar="KIND-SIZE", default=invented_sets.SETS)
     parser.add_argument("--settings", nargs="+", default=[""])
     parser.add_argument("--processes", type=int, default=0)
     options = parser.parse_args()

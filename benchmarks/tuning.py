@@ -148,7 +148,7 @@ def lines(found: list[Compared]) -> Iterator[str]:
 
 def main() -> None:
     parser = grid.parser(__doc__)
-    parser.add_argument("--sets", nargs="+", choices=invented_sets.SETS, default=invented_sets.SETS)
+    parser.add_argument("--sets", nargs="+", metavar="KIND-SIZE", default=invented_sets.SETS)
     parser.add_argument("--times", type=float, default=3.0)
     parser.add_argument("--clock", choices=("processor", "wall"), default="processor")
     options = parser.parse_args()
