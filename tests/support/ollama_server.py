@@ -206,6 +206,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if ollama.takes_adapters is None:
             body.pop("adapters", None)
+        base = _full(body.get("from") or "")
+        if base in ollama.models and (kept := ollama.blob(ollama.files(base)[0])).exists():
+            kept.touch()  # as Ollama does with the files of a model that another is made of
         self._start_stream()
         states = list(CREATE_STATES)
         sent = {**body.get("files", {}), **body.get("adapters", {})}

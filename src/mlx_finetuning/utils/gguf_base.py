@@ -7,6 +7,7 @@ which weight. Whoever needs weights reads them from the file itself, which is ne
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,12 +51,16 @@ class GgufBase:
         return Path(self.path)
 
     def require_in_place(self) -> None:
-        """That the file still lies there with its size and time. Raises BaseFileChanged."""
+        """That the file still lies there, with its size and time, or else with its content: Ollama
+        renews the time of a file whenever it makes a model of it. Raises BaseFileChanged."""
         try:
             stat = self.file.stat()
+            if (stat.st_size, stat.st_mtime_ns) == (self.size, self.modified_ns):
+                return
+            found = _sha256_at(self.file, stat.st_mtime_ns) if stat.st_size == self.size else ""
         except OSError as error:
             raise BaseFileChanged(path=self.path, reason=_("ファイルがありません。")) from error
-        if (stat.st_size, stat.st_mtime_ns) != (self.size, self.modified_ns):
+        if found != self.sha256:
             raise BaseFileChanged(path=self.path, reason=_("大きさか更新日時が違います。"))
 
     def require_same_bytes(self) -> None:
@@ -80,3 +85,9 @@ def sha256(path: Path) -> str:
     """Of the whole file, in hexadecimal. Raises OSError."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256_at(path: Path, modified_ns: int) -> str:
+    """Once per process and time of the file. Raises OSError."""
+    return sha256(path)
