@@ -1,15 +1,20 @@
-"""Training speed on a GPU: our engine, Hugging Face transformers with peft, and plain mlx-lm.
+"""Training speed on a GPU: our engine, and Hugging Face transformers with peft.
 
-A random model of Gemma 2 2B's shape in bfloat16, rank 8 on all linear layers, four examples of
-log-normal length an update, answers supervised only. Every engine runs in a process of its own.
+Random models of Gemma 2 2B's and Llama 3.1 8B's shape in bfloat16, rank 8 on all linear layers,
+examples of log-normal length, answers supervised only. Every engine runs in a process of its own.
 Needs a GPU that MLX and torch can use; peers are measured where torch and peft are installed.
+`peft-eager` and `peft-sdpa` pad; `peft-varlen` puts an update's examples into one row without
+padding, with torch's FlashAttention for rows of several lengths.
 
-    python benchmarks/gpu.py [--updates 40] [--engines ours,peft-eager,peft-sdpa]
+    python benchmarks/gpu.py [--model llama-3.1-8b] [--updates 40] [--engines ours,peft-varlen]
+        [--profile 4]
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
+import itertools
 import json
 import os
 import statistics
@@ -17,173 +22,342 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-SHAPE = {
-    "model_type": "gemma2",
-    "hidden_size": 2304,
-    "num_hidden_layers": 26,
-    "intermediate_size": 9216,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "head_dim": 256,
-    "rms_norm_eps": 1e-6,
-    "vocab_size": 256_000,
-    "query_pre_attn_scalar": 256,
-    "max_position_embeddings": 8192,
-    "sliding_window": 4096,
+RANK, ROWS, WARM = 8, 160, 8
+PEAK = 989e12
+"""Operations a second of an H100 or H200, dense in bfloat16, by its data sheet."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A shape of model, and an update's examples."""
+
+    shape: dict[str, Any]
+    batch: int
+    tokens: int
+    """Of all rows together."""
+    hugging_face: tuple[str, str]
+    """Names of the classes of settings and model in transformers."""
+
+    def operations(self, tokens: float, supervised: float) -> float:
+        """Floating-point operations of an update: products with frozen weights forward and backward,
+        logits at supervised positions only; attention and factors are left out."""
+        shape = self.shape
+        head = shape.get("head_dim") or shape["hidden_size"] // shape["num_attention_heads"]
+        heads = shape["num_attention_heads"] * 2 + shape["num_key_value_heads"] * 2
+        block = shape["hidden_size"] * (head * heads + 3 * shape["intermediate_size"])
+        vocabulary = shape["hidden_size"] * shape["vocab_size"]
+        return 4.0 * (shape["num_hidden_layers"] * block * tokens + vocabulary * supervised)
+
+
+CASES = {
+    "gemma-2-2b": Case(
+        {
+            "model_type": "gemma2",
+            "hidden_size": 2304,
+            "num_hidden_layers": 26,
+            "intermediate_size": 9216,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "head_dim": 256,
+            "rms_norm_eps": 1e-6,
+            "vocab_size": 256_000,
+            "query_pre_attn_scalar": 256,
+            "max_position_embeddings": 8192,
+            "sliding_window": 4096,
+        },
+        batch=4,
+        tokens=32_000,
+        hugging_face=("Gemma2Config", "Gemma2ForCausalLM"),
+    ),
+    "llama-3.1-8b": Case(
+        {
+            "model_type": "llama",
+            "hidden_size": 4096,
+            "num_hidden_layers": 32,
+            "intermediate_size": 14_336,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-5,
+            "vocab_size": 128_256,
+            "max_position_embeddings": 8192,
+            "rope_theta": 500_000.0,
+            "tie_word_embeddings": False,
+        },
+        batch=8,
+        tokens=80_600,
+        hugging_face=("LlamaConfig", "LlamaForCausalLM"),
+    ),
 }
-ROWS, BATCH, RANK = 160, 4, 8
-ENGINES = ("ours", "peft-eager", "peft-sdpa")
+ENGINES = ("ours", "peft-eager", "peft-sdpa", "peft-varlen")
 
 
-def rows() -> list[tuple[list[int], int]]:
-    """Token ids and where the answer begins; 200 tokens on average, 58% of them answers."""
+def rows(case: Case) -> list[tuple[list[int], int]]:
+    """Token ids and where the answer begins, of the lengths that `train.chats` gives."""
     random = np.random.default_rng(7)
     lengths = np.clip(random.lognormal(np.log(170), 0.58, ROWS), 24, 900)
-    lengths = np.maximum(24, lengths * 32_000 / lengths.sum()).astype(int)
-    return [(random.integers(5, 255_000, n).tolist(), int(0.42 * n)) for n in lengths]
+    lengths = np.maximum(24, lengths * case.tokens / lengths.sum()).astype(int)
+    return [(random.integers(5, 125_000, n).tolist(), int(0.42 * n)) for n in lengths]
 
 
-def run_ours(updates: int) -> dict[str, Any]:
+@contextmanager
+def profiled(is_wanted: bool) -> Iterator[None]:
+    """Prints what the GPU computed inside: time and number of each kernel, and time in which it idled."""
+    if not is_wanted:
+        yield
+        return
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        yield
+    spans = sorted(
+        (event.time_range.start, event.time_range.end, event.name)
+        for event in found.events()
+        if event.device_type.name == "CUDA"
+    )
+    total: dict[str, list[float]] = defaultdict(list)
+    busy, until = 0.0, spans[0][0]
+    for start, end, name in spans:
+        total[name[:110]].append(end - start)
+        busy += max(0.0, end - max(start, until))
+        until = max(until, end)
+    lasted = until - spans[0][0]
+    print(
+        f"profile: {lasted / 1e3:.1f} ms, busy {busy / 1e3:.1f} ms, {len(spans)} kernels",
+        file=sys.stderr,
+    )
+    for name, times in sorted(total.items(), key=lambda item: -sum(item[1]))[:70]:
+        print(f"{sum(times) / 1e3:9.2f} ms {len(times):6d} × {name}", file=sys.stderr)
+
+
+def run_ours(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
+    import importlib
+
     import mlx.core as mx
     import train
     from mlx.utils import tree_map
-    from mlx_lm.models import gemma2
 
     from mlx_finetuning.config import TrainConfig
+    from mlx_finetuning.mlx_trainer.batches import batches
     from mlx_finetuning.mlx_trainer.model.load import load_tokenizer
     from mlx_finetuning.mlx_trainer.training import loop
     from mlx_finetuning.workspace import AdapterPaths
 
     mx.random.seed(0)
-    model = gemma2.Model(gemma2.ModelArgs.from_dict(SHAPE))
+    family = importlib.import_module(f"mlx_lm.models.{case.shape['model_type']}")
+    model = family.Model(family.ModelArgs.from_dict(case.shape))
     model.update(tree_map(lambda value: (0.5 * value).astype(mx.bfloat16), model.parameters()))
     mx.eval(model.parameters())
+    if options.row_tokens:
+        batches.PACKED = batches.RowLayout(batches.packed, options.row_tokens)
+        batches.WIDE_ROWS = (options.row_tokens,)
     config = TrainConfig(
-        iterations=updates,
-        batch_size=BATCH,
+        iterations=options.updates + options.profile,
+        batch_size=case.batch,
         rank=RANK,
         alpha=16.0,
         learning_rate=1e-4,
         checkpoint_every=10**6,
-        max_length=2048,
+        max_length=4096,
     )
     lines: list[dict[str, Any]] = []
-    hooks = loop.Hooks(lines.append, lambda name, **_: None, lambda step: None)
+    events: list[dict[str, Any]] = []
+    stack: list[Any] = []
+
+    def record(line: Any) -> None:
+        lines.append({**line, "at": time.perf_counter()})
+        if options.profile and len(lines) == options.updates:
+            stack.append(profiled(True))
+            stack[0].__enter__()
+        elif stack and len(lines) == options.updates + options.profile:
+            stack.pop().__exit__(None, None, None)
+
+    hooks = loop.Hooks(
+        record, lambda name, **data: events.append({"name": name, **data}), lambda step: None
+    )
     with tempfile.TemporaryDirectory() as folder:
         # One token a word, as many as `rows` has; only the tokenizer is read.
         train.write_model(Path(folder), {**train.SHAPE, "num_hidden_layers": 1})
         loaded = replace(
-            load_tokenizer(Path(folder)), model=model.eval(), config=SHAPE, folder=None
+            load_tokenizer(Path(folder)),
+            model=model.eval(),
+            config=case.shape,
+            folder=None,
         )
         paths = AdapterPaths(Path(folder) / "adapter")
-        loop.train(loaded, train.chats(), [], config, paths, hooks)
-    seconds = [line["supervised_tokens"] / line["tokens_per_second"] for line in lines]
+        loop.train(loaded, train.chats(tokens=case.tokens), [], config, paths, hooks)
+    for event in events:
+        if event["name"] in ("fit", "warning"):
+            print(event, file=sys.stderr)
+    lines = lines[: options.updates]
     return {
-        "seconds": seconds,
+        "seconds": [after["at"] - before["at"] for before, after in itertools.pairwise(lines)],
+        "tokens": [line["tokens"] for line in lines[1:]],
+        "supervised": [line["supervised_tokens"] for line in lines[1:]],
         "peak_gb": mx.get_peak_memory() / 1e9,
         "card_gb": max(line.get("card_memory_gb", 0.0) for line in lines),
         "losses": [line["loss"] for line in lines],
     }
 
 
-def run_peft(updates: int, attention: str) -> dict[str, Any]:
+def _varlen(module: Any, query: Any, key: Any, value: Any, mask: Any, **named: Any) -> Any:
+    """Attention of one row of examples, for transformers: [1, heads, tokens, size]."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    # Former versions of torch have the first name, later ones the second.
+    has_flag = "is_causal" in inspect.signature(varlen_attn).parameters
+    causal = {"is_causal": True} if has_flag else {"window_size": (-1, 0)}
+    cuts, longest = _varlen.spans  # type: ignore[attr-defined]
+    repeats = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(repeats, dim=1) for x in (key, value))
+    q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
+    o = varlen_attn(q, k, v, cuts, cuts, longest, longest, **causal)
+    return o[None], None
+
+
+def run_peft(case: Case, options: argparse.Namespace, attention: str) -> dict[str, Any]:
     import torch
+    import transformers
     from peft import LoraConfig, get_peft_model
-    from transformers import Gemma2Config, Gemma2ForCausalLM
+    from transformers import AttentionInterface
 
     from mlx_finetuning.config import TrainConfig
     from mlx_finetuning.mlx_trainer.batches import batches
 
+    AttentionInterface.register("varlen", _varlen)
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
-    config = Gemma2Config(**{k: v for k, v in SHAPE.items() if k != "model_type"})
+    settings, kind = (getattr(transformers, name) for name in case.hugging_face)
+    config = settings(**{k: v for k, v in case.shape.items() if k != "model_type"})
     config._attn_implementation = attention
     with torch.device("cuda"):
-        model = Gemma2ForCausalLM(config)
+        model = kind(config)
     torch.set_default_dtype(torch.float32)
     model.config.use_cache = False
     linears = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=16, target_modules=linears))
     model.train()
+    if options.checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
-    data, order = rows(), batches.endless(ROWS, BATCH, TrainConfig.seed)
-    seconds, losses = [], []
-    for _ in range(updates):
+    data, order = rows(case), batches.endless(ROWS, case.batch, TrainConfig.seed)
+    done: dict[str, list[float]] = defaultdict(list)
+    profiler = profiled(bool(options.profile))
+    for number in range(options.updates + options.profile):
+        if number == options.updates:
+            profiler.__enter__()
         began_s = time.perf_counter()
         chosen = [data[index] for index in next(order)]
-        length = max(len(tokens) for tokens, _ in chosen)
-        ids = torch.zeros(BATCH, length, dtype=torch.long)
-        labels = torch.full((BATCH, length), -100)
-        seen = torch.zeros(BATCH, length, dtype=torch.long)
-        for row, (tokens, begin) in enumerate(chosen):
-            ids[row, : len(tokens)] = seen.new_tensor(tokens)
-            labels[row, begin : len(tokens)] = seen.new_tensor(tokens[begin:])
-            seen[row, : len(tokens)] = 1
+        inputs = _one_row(chosen) if attention == "varlen" else _padded(chosen)
         with torch.autocast("cuda", torch.bfloat16):
-            loss = model(
-                input_ids=ids.cuda(), attention_mask=seen.cuda(), labels=labels.cuda()
-            ).loss
+            loss = model(**{name: value.cuda() for name, value in inputs.items()}).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
+        done["losses"].append(loss.item())
         torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began_s)
+        done["seconds"].append(time.perf_counter() - began_s)
+        done["tokens"].append(sum(len(tokens) for tokens, _ in chosen))
+        done["supervised"].append(sum(len(tokens) - begin for tokens, begin in chosen))
+    if options.profile:
+        profiler.__exit__(None, None, None)
     return {
-        "seconds": seconds,
+        **{name: values[: options.updates] for name, values in done.items()},
         "peak_gb": torch.cuda.max_memory_allocated() / 1e9,
         "card_gb": torch.cuda.max_memory_reserved() / 1e9,
-        "losses": losses,
     }
 
 
-def child(engine: str, updates: int) -> dict[str, Any]:
-    if engine == "ours":
-        return run_ours(updates)
-    return run_peft(updates, engine.removeprefix("peft-"))
+def _one_row(chosen: list[tuple[list[int], int]]) -> dict[str, Any]:
+    """All examples behind one another, positions and labels beginning anew with each."""
+    import torch
+
+    ids = torch.tensor([[token for tokens, _ in chosen for token in tokens]])
+    places = torch.cat([torch.arange(len(tokens)) for tokens, _ in chosen])[None]
+    labels = torch.cat([torch.tensor([-100] * begin + tokens[begin:]) for tokens, begin in chosen])[
+        None
+    ]
+    lengths = torch.tensor([0, *(len(tokens) for tokens, _ in chosen)])
+    cuts = lengths.cumsum(0).to(torch.int32).cuda()
+    _varlen.spans = cuts, int(lengths.max())  # type: ignore[attr-defined]
+    return {"input_ids": ids, "position_ids": places, "labels": labels}
+
+
+def _padded(chosen: list[tuple[list[int], int]]) -> dict[str, Any]:
+    import torch
+
+    length = max(len(tokens) for tokens, _ in chosen)
+    ids = torch.zeros(len(chosen), length, dtype=torch.long)
+    labels = torch.full((len(chosen), length), -100)
+    seen = torch.zeros(len(chosen), length, dtype=torch.long)
+    for row, (tokens, begin) in enumerate(chosen):
+        ids[row, : len(tokens)] = seen.new_tensor(tokens)
+        labels[row, begin : len(tokens)] = seen.new_tensor(tokens[begin:])
+        seen[row, : len(tokens)] = 1
+    return {"input_ids": ids, "attention_mask": seen, "labels": labels}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--model", choices=CASES, default="gemma-2-2b")
     parser.add_argument("--updates", type=int, default=40)
-    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--engines", default="ours,peft-eager,peft-sdpa")
+    parser.add_argument("--row-tokens", type=int, default=0, help="of our rows; 0 as chosen")
+    parser.add_argument("--checkpointing", action="store_true", help="of peft")
+    parser.add_argument("--profile", type=int, default=0, help="updates that are profiled after")
     parser.add_argument("--child", default="")
     options = parser.parse_args()
+    case = CASES[options.model]
     if options.child:
         answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
-        answers.write(json.dumps(child(options.child, options.updates)))
+        if options.child == "ours":
+            result = run_ours(case, options)
+        else:
+            result = run_peft(case, options, options.child.removeprefix("peft-"))
+        answers.write(json.dumps(result))
         answers.close()
         return
-    mean = sum(len(tokens) for tokens, _ in rows()) / ROWS * BATCH
     print(
-        "| engine | tokens/s after 8 updates | start included | peak GB | held GB "
-        "| first loss | last |"
+        "| engine | tokens/s | ms an update | of peak | peak GB | held GB | first loss | last | wall s |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     for engine in options.engines.split(","):
-        words = [sys.executable, __file__, "--child", engine, "--updates", str(options.updates)]
+        words = [sys.executable, __file__, *sys.argv[1:], "--child", engine]
         began_s = time.perf_counter()
         result = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
         wall_s = time.perf_counter() - began_s
-        middle = mean / statistics.median(result["seconds"][8:] or result["seconds"])
-        whole = mean * options.updates / wall_s
-        losses = result["losses"]
-        print(
-            f"| {engine} | {middle:.0f} | {whole:.0f} | {result['peak_gb']:.1f} "
-            f"| {result['card_gb']:.1f} "
-            f"| {losses[0]:.3f} | {losses[-1]:.3f} |",
-            flush=True,
-        )
+        print(line_of(case, engine, result, wall_s), flush=True)
+
+
+def line_of(case: Case, engine: str, result: dict[str, Any], wall_s: float) -> str:
+    """Of the table: medians over all updates but the first ones."""
+    seconds, tokens, supervised = (
+        np.array(result[name][WARM:] or result[name])
+        for name in ("seconds", "tokens", "supervised")
+    )
+    speed, update_s = float(np.median(tokens / seconds)), statistics.median(seconds)
+    operations = [
+        case.operations(*counts) / lasted
+        for *counts, lasted in zip(tokens, supervised, seconds, strict=True)
+    ]
+    return (
+        f"| {engine} | {speed:.0f} | {update_s * 1e3:.0f} | {np.median(operations) / PEAK:.1%} "
+        f"| {result['peak_gb']:.1f} | {result['card_gb']:.1f} "
+        f"| {result['losses'][0]:.3f} | {result['losses'][-1]:.3f} | {wall_s:.0f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -90,11 +90,11 @@ def write_model(folder: Path, shape: dict[str, Any] = SHAPE) -> None:
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
 
 
-def chats(words: Sequence[str] = WORDS) -> list[dict[str, Any]]:
-    """160 chats of 200 tokens on average, 58% of them answers."""
+def chats(words: Sequence[str] = WORDS, tokens: int = 32_000) -> list[dict[str, Any]]:
+    """160 chats of so many tokens together, 58% of them answers."""
     random = np.random.default_rng(7)
     lengths = np.clip(random.lognormal(np.log(170), 0.58, ROWS), 24, 900)
-    lengths = np.maximum(24, lengths * 32_000 / lengths.sum()).astype(int)
+    lengths = np.maximum(24, lengths * tokens / lengths.sum()).astype(int)
     return [_chat(random, words, int(length), number) for number, length in enumerate(lengths)]
 
 

@@ -66,8 +66,12 @@ def test_rows_hold_every_example_once_and_stay_short() -> None:
     assert max(sum(len(example.tokens) - 1 for example in row) for row in rows) <= 3072
     assert len(rows) == 3
 
-    short = batches.PACKED.rows(given[:1] + given[2:4])
-    assert [[example.row for example in row] for row in short] == [[3, 2], [0]]
+    short = given[:1] + given[2:4]
+    even, first_fit = (
+        [[example.row for example in row] for row in layout.rows(short)]
+        for layout in (batches.PACKED, batches.RowLayout(batches.concatenated, 1280))
+    )
+    assert (even, first_fit) == ([[3], [0, 2]], [[3, 2], [0]])
 
 
 @pytest.mark.parametrize("kind", CLASSES)

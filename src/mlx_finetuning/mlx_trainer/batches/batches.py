@@ -26,6 +26,8 @@ compiled anew."""
 PACKED_ROW = 1280
 """Tokens of a packed row, unless one example is longer: what is kept for the backward pass grows
 with them, scores with their square."""
+WIDE_ROWS = (4096, 2048)
+"""Tokens of a packed row where memory allows it and no scores are kept: larger products are faster."""
 
 CONCATENATED_ROW = 512
 """Tokens of a row of concatenated examples, unless one is longer. Longer rows are no faster on a
@@ -161,6 +163,8 @@ class RowLayout:
     """Examples to a `Batch`, pairs to a `PairBatch`, judged answers to a `JudgedBatch`."""
     row_tokens: int | None = None
     """Tokens that examples sharing a row may have together; None where each has a row of its own."""
+    step: int = 1
+    """Tokens to a multiple of which a shared row is filled up."""
 
     @property
     def shares_rows(self) -> bool:
@@ -169,7 +173,9 @@ class RowLayout:
 
     def rows(self, examples: Sequence[E]) -> list[list[E]]:
         """The examples divided into what is computed at once: first fit, the longest first. A row
-        holds `row_tokens`, or the longest example; without shared rows all are computed at once."""
+        holds `row_tokens`, or the longest example; without shared rows all are computed at once.
+        Rows that are filled up are of much the same length, for a GPU's host takes as long for a short
+        one."""
         if self.row_tokens is None:
             return [list(examples)]
         ordered = sorted(examples, key=lambda item: (-len(item.tokens), item.row))
@@ -177,20 +183,27 @@ class RowLayout:
         filled: list[list[E]] = []
         for example in ordered:
             left = capacity - len(example.tokens)
-            fits = (row for row in filled if sum(len(item.tokens) for item in row) <= left)
+            fits = (row for row in filled if _length(row) <= left)
             row = next(fits, None)
             if row is None:
                 filled.append([example])
             else:
                 row.append(example)
-        return filled
+        even: list[list[E]] = [[] for _ in filled]
+        for example in ordered if self.step > 1 else ():
+            min(even, key=_length).append(example)
+        return even if 0 < max(map(_length, even)) <= capacity else filled
 
 
 PADDED = RowLayout(padded)
 CONCATENATED = RowLayout(concatenated, CONCATENATED_ROW)
 """For the CPU."""
-PACKED = RowLayout(packed, PACKED_ROW)
+PACKED = RowLayout(packed, PACKED_ROW, PACKED_STEP)
 """For a GPU."""
+
+
+def _length(row: Sequence[Sized]) -> int:
+    return sum(len(item.tokens) for item in row)
 
 
 def _rounded(count: int, step: int) -> int:

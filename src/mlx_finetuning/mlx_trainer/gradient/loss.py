@@ -55,6 +55,8 @@ class LossOptions:
             return LossOptions(recompute=True, noise=config.neftune_alpha)
         # On the CPU attention and activation keep little by themselves (`kernels.cpu`).
         parts = () if mx.default_device() == mx.cpu else checkpointing.parts(model)
+        if packed_attention.uses_kernels(model):  # which keep no scores
+            parts = tuple(part for part in parts if part.owner == "mlp")
         return LossOptions(noise=config.neftune_alpha, selective=parts)
 
 

@@ -1,4 +1,5 @@
-"""The functions that training on a CPU computes with: C++ where it is built, else MLX's operations.
+"""The functions that training computes with: on a CPU C++ where it is built, on a GPU CUDA kernels, else
+MLX's operations.
 
 The one place that chooses. `PYTHON` is the reference that the C++ of `native/` is tested against, and
 what runs without a compiler; what the C++ does not cover (other types and shapes) goes there too.
@@ -11,6 +12,7 @@ import importlib.machinery
 import importlib.metadata
 import importlib.util
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,7 +20,7 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_finetuning.mlx_trainer.kernels import cpu
+from mlx_finetuning.mlx_trainer.kernels import cpu, cuda_kernels
 from mlx_finetuning.utils import blas, native_kernels
 
 _RMS_NORM, _GELU = mx.fast.rms_norm, nn.gelu_approx  # which others stand for
@@ -74,7 +76,50 @@ def libraries() -> str:
         parts.append(blas.preload().description)
     if chosen() is not PYTHON:
         parts.append(f"C++ {native_kernels.library().parent.name}")
+    if on_card() is not None:
+        parts.append(f"CUDA {cuda_kernels.digest()}")
     return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class CardBackend:
+    """Functions of a GPU, each for what it covers; what it does not is left to MLX's own."""
+
+    attends: Callable[[mx.array, mx.array], bool]
+    """Of queries and values: whether `attention` covers them."""
+    attention: Callable[..., mx.array]
+    """As `cuda_kernels.attention`."""
+    rope: Callable[..., mx.array]
+    rms_norm: Callable[[mx.array, mx.array | None, float], mx.array]
+    swiglu: Callable[[mx.array, mx.array], mx.array]
+    gelu: Callable[[mx.array], mx.array]
+    concatenated: Callable[[Sequence[mx.array]], mx.array]
+    """[elements] of arrays of one type."""
+
+
+_CUDA = CardBackend(
+    cuda_kernels.attends,
+    cuda_kernels.attention,
+    cuda_kernels.rope,
+    cuda_kernels.rms_norm,
+    cuda_kernels.swiglu,
+    cuda_kernels.gelu,
+    cuda_kernels.concatenated,
+)
+
+
+def on_card() -> CardBackend | None:
+    """The kernels for the GPU that MLX computes on; None without one, and where it is too old."""
+    is_off = os.environ.get(native_kernels.OVERRIDE, "").strip() == "off"
+    return None if is_off or not cuda_kernels.are_available() else _CUDA
+
+
+def concatenated(arrays: Sequence[mx.array]) -> mx.array:
+    """[elements] of all arrays in their order."""
+    card = on_card()
+    if card is not None and len({array.dtype for array in arrays}) == 1:
+        return card.concatenated(arrays)
+    return mx.concatenate([array.reshape(-1) for array in arrays])
 
 
 def load(library: str) -> Backend:

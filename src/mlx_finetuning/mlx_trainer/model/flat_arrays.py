@@ -14,6 +14,8 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
+from mlx_finetuning.mlx_trainer.kernels import backend
+
 ALL = "all"
 """Name of a vector that stands for the trained arrays, where a dictionary of arrays is expected."""
 
@@ -31,7 +33,7 @@ class Layout:
     def vector(self, tree: Any) -> mx.array:
         """[elements] of a tree of this layout."""
         arrays = dict(tree_flatten(tree))
-        return mx.concatenate([arrays[name].reshape(-1) for name in self._names])
+        return backend.concatenated([arrays[name] for name in self._names])
 
     def tree(self, vector: mx.array, dtype: mx.Dtype | None = None) -> Any:
         """The arrays in `vector`; of `dtype`, or of the types they had."""

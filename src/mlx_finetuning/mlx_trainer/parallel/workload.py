@@ -129,6 +129,21 @@ def row_layout(model: nn.Module, vocabulary: int, config: TrainConfig) -> RowLay
     return objectives.of(config).layout(shared if is_exact else batches.PADDED)
 
 
+def wider_rows(work: Workload) -> list[Workload]:
+    """The same with rows that hold more tokens, the widest first: on a GPU whose attention does not grow
+    with the row."""
+    if work.layout.build is not batches.packed or not packed_attention.uses_kernels(
+        work.loaded.model
+    ):
+        return []
+    return [with_rows(work, tokens) for tokens in batches.WIDE_ROWS]
+
+
+def with_rows(work: Workload, tokens: int) -> Workload:
+    """The same with rows that hold so many tokens."""
+    return dataclasses.replace(work, layout=dataclasses.replace(work.layout, row_tokens=tokens))
+
+
 def processes(work: Workload) -> int:
     """How many processes share an update: what the settings ask for, or what pays."""
     config, model = work.config, work.loaded.model

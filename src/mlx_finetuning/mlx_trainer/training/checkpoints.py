@@ -47,6 +47,8 @@ class TrainingState:
     micro_batch_size: int = 0
     """Examples computed at once, for the same reason."""
     recompute: str = "off"
+    row_tokens: int = 0
+    """Tokens of a row that examples share, for the same reason; 0 as the device has them."""
     computed_by: str = ""
     """The libraries of the last sitting (`backend.libraries`): others round otherwise too."""
     first_loss: float | None = None

@@ -33,6 +33,8 @@ SPARE = 1.15
 """What a process holds for each byte in use: allocators leave gaps."""
 NEAR = 0.5
 """Share of what a run may take beyond which a prediction is made of the longest example."""
+ROOMY = 0.7
+"""Share of what a run may take that wide rows may need."""
 TOO_NEAR = 0.8
 """Share of what a run may take beyond which its updates are computed in smaller parts."""
 SHORT = 128
@@ -68,6 +70,8 @@ class MemoryFit:
     """Bytes, estimated."""
     allowed: int
     """Bytes that the run may take."""
+    row_tokens: int | None
+    """Tokens that examples sharing a row have together; None where each has its own."""
 
     @property
     def is_near(self) -> bool:
@@ -115,8 +119,12 @@ def fitted(work: Workload, limit: int, *, exactly: bool = False) -> MemoryFit:
             largest=largest,
         )
     count = min(wanted, largest)
-    decided = _replaced(tried, micro_batch_size=count, processes=workload.processes(work)).config
-    return MemoryFit(decided, largest, need.of(tried, count), limit)
+    tried = _replaced(tried, micro_batch_size=count, processes=workload.processes(work))
+    for wider in workload.wider_rows(tried):
+        if need.of(wider, count) <= ROOMY * limit:
+            tried = wider
+            break
+    return MemoryFit(tried.config, largest, need.of(tried, count), limit, tried.layout.row_tokens)
 
 
 def _short(work: Workload) -> list[Item]:
@@ -198,7 +206,8 @@ def measured(work: Workload, examples: list[Item]) -> Need:
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     work.loaded.model.train()
-    team.sums(examples, (work.config.seed, 0))
+    sums = team.sums(examples, (work.config.seed, 0))
+    mx.eval(sums.loss, sums.gradients)
     taken = mx.get_peak_memory() - before
     return Need(fixed, taken / _cost_at_once(work, examples))
 
@@ -222,8 +231,13 @@ def parts(examples: Sequence[Any], at_once: int) -> list[list[Any]]:
 
 
 def _cost_at_once(work: Workload, examples: Sequence[Any]) -> float:
-    """Of the most expensive row."""
-    return max(sum(cost(len(item.tokens)) for item in row) for row in work.layout.rows(examples))
+    """Of the most expensive row, with what fills it up."""
+
+    def of_row(row: Sequence[Any]) -> float:
+        lengths = [len(item.tokens) for item in row]
+        return sum(map(cost, lengths)) + -sum(lengths) % work.layout.step
+
+    return max(map(of_row, work.layout.rows(examples)))
 
 
 def _gb(size: float) -> float:

@@ -47,6 +47,7 @@ class MemoryWatch:
             state.micro_batch_size = fit.config.micro_batch_size
             state.recompute = fit.config.recompute
             state.processes = fit.config.processes
+            state.row_tokens = fit.row_tokens or 0
             self._event("fit", **fit.figures(work))
             for text in _warnings(work, fit):
                 self._event("warning", text=text)
@@ -57,6 +58,8 @@ class MemoryWatch:
             micro_batch_size=state.micro_batch_size,
             recompute=state.recompute,
         )
+        if work.layout.shares_rows and state.row_tokens:
+            work = workload.with_rows(work, state.row_tokens)
         return dataclasses.replace(work, config=config)
 
     def look(self, team: workload.Team, state: TrainingState) -> None:

@@ -1,0 +1,407 @@
+"""The few functions that dominate training on an NVIDIA GPU, in kernels of our own (`cuda/*.cuh`).
+
+MLX's attention is dense under a mask, or takes examples of one length; what each example needs is a
+fraction of that. Its rotary kernel reads two bytes a thread, its norm always computes the gradient of
+its weight, and a concatenation is a kernel per array. Compute capability 8.0 and later, in bfloat16
+and half precision; who asks for something else gets MLX's own (`attends`, `turns`, ...).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models import activations
+
+from mlx_finetuning.mlx_trainer.kernels import cpu
+
+_SOURCES = Path(__file__).parent / "cuda"
+_HALF = (mx.bfloat16, mx.float16)
+_LARGEST_HEAD = 256
+_AT_ONCE = 400
+"""Arrays that one kernel puts together: its arguments may take 4,096 bytes."""
+_WIDTH = 8
+"""Values that a thread of `cuda/elementwise.cuh` reads at once."""
+_ROPE, _RMS_NORM = mx.fast.rope, mx.fast.rms_norm  # which others stand for
+_SWIGLU, _GELU = activations.swiglu, nn.gelu_approx
+
+Kernel = Callable[..., list[mx.array]]
+
+
+def are_available() -> bool:
+    """Whether MLX computes on a GPU that has what the kernels need."""
+    return mx.default_device() != mx.cpu and _capability() >= 8
+
+
+@functools.cache
+def _capability() -> int:
+    """The GPU's, its major number; 0 of one that is not NVIDIA's."""
+    info: dict[str, Any] = mx.device_info()
+    return int(info.get("compute_capability_major", 0))
+
+
+def digest() -> str:
+    """Of the kernels' sources."""
+    sources = sorted(_SOURCES.glob("*.cuh"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
+
+
+@functools.cache
+def _kernel(
+    name: str, source: str, inputs: str, outputs: str, body: str, shared_memory: int = 0
+) -> Kernel:
+    """A kernel with a function of `cuda/{source}.cuh` called in its body."""
+    lines = (_SOURCES / f"{source}.cuh").read_text("utf-8").splitlines()
+    # Comments cost time: MLX looks a kernel up by a hash of its source.
+    header = "".join(f"{line}\n" for line in lines if not line.lstrip().startswith("//"))
+    kernel = mx.fast.cuda_kernel(
+        name, inputs.split(), outputs.split(), body, header, shared_memory=shared_memory
+    )
+    return cast(Kernel, kernel)
+
+
+# --- attention ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Where in a row that examples share each token's own example lies."""
+
+    starts: mx.array
+    """[tokens] int32."""
+    ends: mx.array
+    """[tokens] int32: one behind its last token."""
+
+    @staticmethod
+    def of(segments: mx.array) -> Spans:
+        """segments: [tokens], the number of each token's example; those of one lie together."""
+        at = mx.arange(segments.size, dtype=mx.int32)
+        differs = segments[1:] != segments[:-1]
+        edge = mx.array([True])
+        starts = mx.cummax(mx.where(mx.concatenate([edge, differs]), at, 0))
+        behind = mx.where(mx.concatenate([differs, edge]), at + 1, segments.size)
+        return Spans(starts.astype(mx.int32), mx.cummin(behind, reverse=True).astype(mx.int32))
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """How a block of threads divides attention, by the size of a head."""
+
+    warps: int
+    """Each has 16 rows."""
+    columns: int
+    """Keys at once, to which queries attend."""
+    queries: int
+    """Queries at once, whose gradients keys gather."""
+    apart: bool
+    """Whether dK and dV are computed by different blocks, because registers hold one of them."""
+
+    @staticmethod
+    def of(size: int) -> _Tiles:
+        if size > 128:
+            return _Tiles(2, 32, 16, True)
+        return _Tiles(4, 32, 32, False) if size > 64 else _Tiles(4, 64, 64, False)
+
+
+def attends(queries: mx.array, values: mx.array) -> bool:
+    """Whether `attention` can be used on arrays of these types and shapes."""
+    batch, _, length, size = queries.shape
+    is_covered = queries.dtype in _HALF and values.shape[-1] == size and size % 16 == 0
+    return is_covered and batch == 1 and length > 1 and size <= _LARGEST_HEAD
+
+
+def attention(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    spans: Spans,
+    scale: float,
+    window: int | None = None,
+    cap: float = 0.0,
+) -> mx.array:
+    """Causal attention of each example of a row: [1, heads, tokens, size], keys and values with as
+    many heads or a divisor of it. With `window`, a query sees that many positions, its own included;
+    a score s becomes cap * tanh(s / cap), where `cap` is not 0.
+    """
+    q, k, v = (array.swapaxes(1, 2) for array in (queries, keys, values))
+    o, _ = _attend(float(scale), window or 0, float(cap))(q, k, v, spans.starts, spans.ends)
+    return o.swapaxes(1, 2)
+
+
+@functools.cache
+def _attend(scale: float, window: int, cap: float) -> Callable[..., tuple[mx.array, mx.array]]:
+    """q [1, tokens, heads, size], k and v [1, tokens, groups, size], starts and ends to o and the
+    logarithm of each query's sum."""
+
+    def launch(
+        function: str, q: mx.array, k: mx.array, inputs: dict[str, mx.array], outputs: Arrays
+    ) -> list[mx.array]:
+        _, length, heads, size = q.shape
+        groups, tiles = k.shape[2], _Tiles.of(size)
+        of_keys, rows = function == "backward_keys", 16 * tiles.warps
+        columns = tiles.queries if of_keys else tiles.columns
+        constants = f"{size}, {tiles.warps}, {columns}"
+        if of_keys:
+            constants += f", {str(tiles.apart).lower()}"
+        shape = f"starts_shape[0], {heads}, {groups}, {scale}f, {cap}f, {window}"
+        names = ", ".join([*inputs, *outputs])
+        # One or two arrays of rows, and two of columns, these twice.
+        lines = rows * (1 if function == "forward" else 2) + 4 * columns
+        kernel = _kernel(
+            f"attention_{function}",
+            "attention",
+            " ".join(inputs),
+            " ".join(outputs),
+            f"attention::{function}<{constants}>({names}, {{{shape}}});",
+            2 * (size + 8) * lines,
+        )
+        return kernel(
+            inputs=list(inputs.values()),
+            output_shapes=[shape for shape, _ in outputs.values()],
+            output_dtypes=[dtype for _, dtype in outputs.values()],
+            grid=(
+                -(-length // rows) * 32 * tiles.warps,
+                groups if of_keys else heads,
+                1 + (of_keys and tiles.apart),
+            ),
+            threadgroup=(32 * tiles.warps, 1, 1),
+        )
+
+    @mx.custom_function
+    def attend(
+        q: mx.array, k: mx.array, v: mx.array, starts: mx.array, ends: mx.array
+    ) -> tuple[mx.array, mx.array]:
+        sums = (q.shape[2], q.shape[1]), mx.float32
+        inputs = {"q": q, "k": k, "v": v, "starts": starts}
+        o, lse = launch("forward", q, k, inputs, {"o": (q.shape, q.dtype), "lse": sums})
+        return o, lse
+
+    @attend.vjp
+    def backward(
+        primals: tuple[mx.array, ...], upstream: tuple[mx.array, ...], outputs: tuple[mx.array, ...]
+    ) -> tuple[mx.array, ...]:
+        (q, k, v, starts, ends), (o, lse) = primals, outputs
+        d_o, sums = upstream[0].astype(q.dtype), (lse.shape, mx.float32)
+        inputs = {"q": q, "k": k, "v": v, "starts": starts, "o": o, "lse": lse, "d_o": d_o}
+        d_q, delta = launch(
+            "backward_queries", q, k, inputs, {"d_q": (q.shape, q.dtype), "delta": sums}
+        )
+        of_key = k.shape, k.dtype
+        inputs = {"q": q, "k": k, "v": v, "starts": starts, "ends": ends, "lse": lse, "d_o": d_o}
+        d_k, d_v = launch(
+            "backward_keys", q, k, {**inputs, "delta": delta}, {"d_k": of_key, "d_v": of_key}
+        )
+        return d_q, d_k, d_v, mx.zeros_like(starts), mx.zeros_like(ends)
+
+    return cast(Callable[..., tuple[mx.array, mx.array]], attend)
+
+
+Arrays = dict[str, tuple[tuple[int, ...], mx.Dtype]]
+"""Shapes and types of outputs, by name."""
+
+
+# --- rotary positions ---------------------------------------------------------------------
+
+
+def rope(x: mx.array, dims: int, **settings: Any) -> mx.array:
+    """`mx.fast.rope` of [1, heads, length, size], in one kernel each way."""
+    half, rest = dims // 2, x.shape[-1] - dims
+    is_covered = x.dtype in _HALF and x.ndim == 4 and x.shape[0] == 1
+    if not is_covered or half % _WIDTH or rest % _WIDTH:
+        return _ROPE(x, dims, **settings)
+    tables = cpu.rope_tables(x.astype(mx.float32), dims, **settings)
+    if tables is None:
+        return _ROPE(x, dims, **settings)
+    turned: mx.array = _turn(half)(x.swapaxes(1, 2), *tables)
+    return turned.swapaxes(1, 2)
+
+
+@functools.cache
+def _turn(half: int) -> Callable[..., mx.array]:
+    def launch(x: mx.array, cosines: mx.array, sines: mx.array, sign: float) -> mx.array:
+        _, length, heads, size = x.shape
+        threads = length * heads * (size - half) // _WIDTH
+        kernel = _kernel(
+            "rotate",
+            "elementwise",
+            "x cosines sines",
+            "out",
+            "elementwise::rotate(x, cosines, sines, out, x_shape[1], "
+            f"{heads}, {size}, {half}, {sign}f);",
+        )
+        return kernel(
+            inputs=[x, cosines, sines],
+            output_shapes=[x.shape],
+            output_dtypes=[x.dtype],
+            grid=(-(-threads // 256) * 256, 1, 1),
+            threadgroup=(256, 1, 1),
+        )[0]
+
+    @mx.custom_function
+    def turn(x: mx.array, cosines: mx.array, sines: mx.array) -> mx.array:
+        return launch(x, cosines, sines, 1.0)
+
+    @turn.vjp
+    def backward(
+        primals: tuple[mx.array, ...], upstream: mx.array, _: mx.array
+    ) -> tuple[mx.array, ...]:
+        x, cosines, sines = primals
+        back = launch(upstream.astype(x.dtype), cosines, sines, -1.0)
+        return back, mx.zeros_like(cosines), mx.zeros_like(sines)
+
+    return cast(Callable[..., mx.array], turn)
+
+
+# --- norms ----------------------------------------------------------------------------------
+
+
+def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
+    """`mx.fast.rms_norm`, of whose gradients only those that are asked for are computed."""
+    size = x.shape[-1]
+    is_covered = weight is not None and x.dtype == weight.dtype and x.dtype in _HALF
+    if not is_covered or size % _WIDTH or size > 16384:
+        return _RMS_NORM(x, weight, eps)
+    # Gemma's norms add 1 to their weight each time: worked out once, unless it is trained.
+    with contextlib.suppress(ValueError):
+        mx.eval(weight)
+    return _norm(eps)(x, weight)
+
+
+@functools.cache
+def _norm(eps: float) -> Callable[..., mx.array]:
+    @mx.custom_function
+    def norm(x: mx.array, weight: mx.array) -> mx.array:
+        return _RMS_NORM(x, weight, eps)
+
+    @norm.vjp
+    def backward(
+        primals: tuple[mx.array, ...], upstream: mx.array, _: mx.array
+    ) -> tuple[mx.array, ...]:
+        x, weight = primals
+        d_out, size = upstream.astype(x.dtype), x.shape[-1]
+        threads = min(1024, max(32, -(-size // (2 * _WIDTH) // 32) * 32))
+        kernel = _kernel(
+            "rms_norm_gradient",
+            "elementwise",
+            "x weight d_out",
+            "d_x",
+            f"elementwise::rms_norm_gradient<{size}, {threads}>(x, weight, d_out, d_x, {eps!r}f);",
+        )
+        d_x = kernel(
+            inputs=[x, weight, d_out],
+            output_shapes=[x.shape],
+            output_dtypes=[x.dtype],
+            grid=(x.size // size * threads, 1, 1),
+            threadgroup=(threads, 1, 1),
+        )[0]
+        # Not evaluated where nobody trains the weight.
+        known = x.astype(mx.float32)
+        normal = known * mx.rsqrt(known.square().mean(axis=-1, keepdims=True) + eps)
+        d_weight = (d_out.astype(mx.float32) * normal).reshape(-1, size).sum(axis=0)
+        return d_x, d_weight.astype(weight.dtype)
+
+    return cast(Callable[..., mx.array], norm)
+
+
+# --- activations --------------------------------------------------------------------------------
+
+
+def _by_vectors(name: str, inputs: dict[str, mx.array], outputs: str, call: str) -> list[mx.array]:
+    """A kernel whose threads have 8 values each, of inputs and outputs of one shape and type."""
+    like = next(iter(inputs.values()))
+    vectors = like.size // _WIDTH
+    kernel = _kernel(
+        name,
+        "elementwise",
+        " ".join(inputs),
+        outputs,
+        f"elementwise::{call}({', '.join([*inputs, *outputs.split()])}, {vectors});",
+    )
+    return kernel(
+        inputs=list(inputs.values()),
+        output_shapes=[like.shape] * len(outputs.split()),
+        output_dtypes=[like.dtype] * len(outputs.split()),
+        grid=(-(-vectors // 256) * 256, 1, 1),
+        threadgroup=(256, 1, 1),
+    )
+
+
+@mx.custom_function
+def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    return _by_vectors("swiglu", {"gate": gate, "up": up}, "out", "swiglu")[0]
+
+
+@_swiglu.vjp
+def _swiglu_vjp(
+    primals: tuple[mx.array, mx.array], upstream: mx.array, _: mx.array
+) -> tuple[mx.array, ...]:
+    gate, up = primals
+    inputs = {"gate": gate, "up": up, "d_out": upstream.astype(gate.dtype)}
+    return tuple(_by_vectors("swiglu_gradients", inputs, "d_gate d_up", "swiglu_gradients"))
+
+
+def swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    """silu(gate) * up, in one kernel each way."""
+    if gate.dtype not in _HALF or up.dtype != gate.dtype or gate.size % _WIDTH:
+        return cast(mx.array, _SWIGLU(gate, up))
+    return cast(mx.array, _swiglu(gate, up))
+
+
+@mx.custom_function
+def _gelu(x: mx.array) -> mx.array:
+    return _by_vectors("gelu", {"x": x, "d_out": x}, "out", "gelu<false>")[0]
+
+
+@_gelu.vjp
+def _gelu_vjp(x: mx.array, upstream: mx.array, _: mx.array) -> mx.array:
+    inputs = {"x": x, "d_out": upstream.astype(x.dtype)}
+    return _by_vectors("gelu_gradient", inputs, "d_x", "gelu<true>")[0]
+
+
+def gelu(x: mx.array) -> mx.array:
+    """`nn.gelu_approx`, in one kernel each way."""
+    if x.dtype not in _HALF or x.size % _WIDTH:
+        return cast(mx.array, _GELU(x))
+    return cast(mx.array, _gelu(x))
+
+
+# --- many small arrays -------------------------------------------------------------------------
+
+
+def concatenated(arrays: Sequence[mx.array]) -> mx.array:
+    """[elements] of all arrays, which are of one type, in their order."""
+    vectors = [
+        _concatenated(arrays[begin : begin + _AT_ONCE]) for begin in range(0, len(arrays), _AT_ONCE)
+    ]
+    return vectors[0] if len(vectors) == 1 else mx.concatenate(vectors)
+
+
+def _concatenated(arrays: Sequence[mx.array]) -> mx.array:
+    sizes = [array.size for array in arrays]
+    ends = list(itertools.accumulate(sizes))
+    cases = "\n".join(
+        f"case {number}: from = a{number}; begin = {end - size}; size = {size}; break;"
+        for number, (end, size) in enumerate(zip(ends, sizes, strict=True))
+    )
+    names = " ".join(f"a{number}" for number in range(len(arrays)))
+    body = (
+        "decltype(a0) from = a0;\nint begin = 0, size = 0;\n"
+        f"switch (blockIdx.y) {{\n{cases}\n}}\nelementwise::copy(from, out + begin, size);"
+    )
+    kernel = _kernel("concatenate", "elementwise", names, "out", body)
+    return kernel(
+        inputs=list(arrays),
+        output_shapes=[(ends[-1],)],
+        output_dtypes=[arrays[0].dtype],
+        grid=(math.ceil(max(sizes) / (256 * _WIDTH)) * 256, len(arrays), 1),
+        threadgroup=(256, 1, 1),
+    )[0]

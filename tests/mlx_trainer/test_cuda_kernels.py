@@ -1,0 +1,195 @@
+"""Training by kernels of a GPU, with MLX's own operations in the kernels' place: what is handed to them,
+where they stand for something, and which rows they allow. The kernels themselves are compared with
+padded rows on the user's machine (`doctor --full`) and by `benchmarks/gpu.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx_lm.models import activations
+
+from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.mlx_trainer.batches import batches
+from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
+from mlx_finetuning.mlx_trainer.gradient import backward, packed_attention
+from mlx_finetuning.mlx_trainer.gradient.loss import LossOptions
+from mlx_finetuning.mlx_trainer.kernels import backend, cuda_kernels
+from mlx_finetuning.mlx_trainer.kernels.backend import CardBackend
+from mlx_finetuning.mlx_trainer.kernels.cuda_kernels import Spans
+from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.mlx_trainer.parallel import workload
+from mlx_finetuning.mlx_trainer.training import checkpoints, memory_fit
+from mlx_finetuning.mlx_trainer.training.memory_watch import MemoryWatch
+from support.model_classes import CLASSES, examples, model_of, named, plain
+from support.recorded_run import rows
+
+LENGTHS = (3, 1, 5, 2)
+SEGMENTS = np.repeat(np.arange(len(LENGTHS), dtype=np.int32), LENGTHS)
+
+
+def example_by_example(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    spans: Spans,
+    scale: float,
+    window: int | None = None,
+    cap: float = 0.0,
+) -> mx.array:
+    """What `cuda_kernels.attention` is to give, as its documentation says it."""
+    repeats = queries.shape[1] // keys.shape[1]
+    keys, values = (mx.repeat(array, repeats, axis=1) for array in (keys, values))
+    scores = scale * (queries @ keys.swapaxes(-1, -2))
+    if cap:
+        scores = cap * mx.tanh(scores / cap)
+    at = mx.arange(queries.shape[2])
+    seen = (at[None] <= at[:, None]) & (at[None] >= spans.starts[:, None])
+    if window is not None:
+        seen &= at[None] > at[:, None] - window
+    return mx.softmax(mx.where(seen, scores, -mx.inf), axis=-1) @ values
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which of a GPU's kernels were asked for, on this machine."""
+    asked: list[str] = []
+
+    def noting(name: str, function: Callable[..., mx.array]) -> Callable[..., mx.array]:
+        def call(*values: Any, **named: Any) -> mx.array:
+            asked.append(name)
+            return function(*values, **named)
+
+        return call
+
+    def joined(arrays: Sequence[mx.array]) -> mx.array:
+        return mx.concatenate([array.reshape(-1) for array in arrays])
+
+    card = CardBackend(
+        lambda queries, values: True,
+        noting("attention", example_by_example),
+        noting("rope", mx.fast.rope),
+        noting("rms_norm", mx.fast.rms_norm),
+        noting("swiglu", activations.swiglu),
+        noting("gelu", nn.gelu_approx),
+        noting("concatenated", joined),
+    )
+    monkeypatch.setattr(backend, "on_card", lambda: card)
+    return asked
+
+
+def test_spans_say_where_each_token_s_example_begins_and_ends() -> None:
+    spans = Spans.of(mx.array(SEGMENTS))
+    for token, segment in enumerate(SEGMENTS):
+        own = np.flatnonzero(segment == SEGMENTS)
+        assert (int(spans.starts[token]), int(spans.ends[token])) == (own[0], own[-1] + 1)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_by_kernels_loss_and_every_gradient_are_those_of_examples_alone(
+    kind: str, used: list[str]
+) -> None:
+    model = model_of(kind)
+    expected_loss, expected = plain(model, examples())
+    assert packed_attention.is_exact(model, 300) and packed_attention.uses_kernels(model)
+    options = LossOptions.of(model, TrainConfig())
+    step = backward.compiled(model, backward.summed_over(model, options))
+    used.clear()
+    value, found = step(batches.packed(examples()))
+    assert float(value.item()) == pytest.approx(expected_loss, rel=1e-5)
+    for name, gradient in named(model, found):
+        wanted = expected[name]
+        np.testing.assert_allclose(gradient, wanted, atol=1e-4 * np.abs(wanted).max())
+    activation = "gelu" if kind.startswith("gemma") else "swiglu"
+    assert {"attention", "rope", "rms_norm", activation, "concatenated"} <= {*used}
+
+
+def test_class_that_the_kernels_do_not_fit_is_masked(
+    used: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here one whose attention looks into its mask."""
+    from mlx_lm.models import llama
+
+    own = llama.Attention.__call__
+
+    def looking(
+        self: llama.Attention, x: mx.array, mask: mx.array, cache: object = None
+    ) -> mx.array:
+        if mask is not None and not isinstance(mask, str):
+            assert mask.ndim == 2
+        return own(self, x, mask, cache)
+
+    monkeypatch.setattr(llama.Attention, "__call__", looking)
+    model = model_of("llama")
+    expected_loss, _ = plain(model, examples())
+    assert packed_attention.is_exact(model, 300)
+    assert not packed_attention.uses_kernels(model)
+    value, _ = backward.compiled(model, backward.summed_over(model))(batches.packed(examples()))
+    assert float(value.item()) == pytest.approx(expected_loss, rel=1e-5)
+
+
+def test_nothing_is_computed_by_kernels_without_a_gpu() -> None:
+    assert backend.on_card() is None
+    model = model_of("llama")
+    assert packed_attention.is_exact(model, 300) and not packed_attention.uses_kernels(model)
+
+
+def test_what_kernels_do_not_cover_is_left_to_mlx() -> None:
+    half = mx.zeros((1, 4, 12, 64), mx.bfloat16)
+    assert cuda_kernels.attends(half, half)
+    for other in (half.astype(mx.float32), mx.zeros((2, 4, 12, 64), mx.bfloat16), half[..., :24]):
+        assert not cuda_kernels.attends(other, other)
+    assert not cuda_kernels.attends(half, half[..., :32])
+    x = mx.random.normal((1, 2, 5, 16))
+    settings = {"traditional": False, "base": 1e4, "scale": 1.0, "offset": 3}
+    assert mx.array_equal(cuda_kernels.rope(x, 16, **settings), mx.fast.rope(x, 16, **settings))
+    assert mx.array_equal(cuda_kernels.gelu(x), nn.gelu_approx(x))
+    assert mx.array_equal(cuda_kernels.swiglu(x, x), activations.swiglu(x, x))
+    weight = mx.random.normal((16,))
+    expected = mx.fast.rms_norm(x, weight, 1e-5)
+    assert mx.array_equal(cuda_kernels.rms_norm(x, weight, 1e-5), expected)
+
+
+# --- rows ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def work(tiny: LoadedModel, used: list[str], monkeypatch: pytest.MonkeyPatch) -> workload.Workload:
+    """A run as on a GPU: packed rows, attention by kernels."""
+    assert packed_attention.is_exact(tiny.model, len(tiny.tokenizer.vocab))
+    config = TrainConfig(iterations=4, batch_size=8, rank=4)
+    return workload.Workload(
+        tiny, encode_rows(tiny, rows(12), config.max_length), batches.PACKED, config
+    )
+
+
+def test_rows_grow_as_memory_allows(work: workload.Workload) -> None:
+    roomy = memory_fit.fitted(work, 10**12)
+    assert roomy.row_tokens == batches.WIDE_ROWS[0]
+    need = memory_fit.measured(work, work.longest(1))
+    narrow = need.of(work, 8)
+    assert memory_fit.fitted(work, round(1.01 * narrow)).row_tokens == batches.PACKED_ROW
+    masked = dataclasses.replace(work, layout=batches.CONCATENATED)
+    assert memory_fit.fitted(masked, 10**12).row_tokens == batches.CONCATENATED_ROW
+
+
+def test_resumed_run_has_the_rows_that_it_had(work: workload.Workload, tmp_path: Path) -> None:
+    state = checkpoints.TrainingState()
+    watch = MemoryWatch(
+        dataclasses.replace(work.config, memory_limit_gb=500.0), lambda name, **_: None
+    )
+    limited = dataclasses.replace(
+        work, config=dataclasses.replace(work.config, memory_limit_gb=500.0)
+    )
+    fitted = watch.fit(limited, state, is_resumed=False, exactly=False)
+    assert fitted.layout.row_tokens == state.row_tokens == batches.WIDE_ROWS[0]
+    state.row_tokens = 2048
+    again = watch.fit(limited, state, is_resumed=True, exactly=False)
+    assert again.layout.row_tokens == 2048
