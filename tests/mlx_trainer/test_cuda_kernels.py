@@ -25,6 +25,7 @@ from mlx_finetuning.mlx_trainer.kernels import backend, cuda_kernels
 from mlx_finetuning.mlx_trainer.kernels.backend import CardBackend
 from mlx_finetuning.mlx_trainer.kernels.cuda_kernels import Spans
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.mlx_trainer.model.lora import with_factors
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.training import checkpoints, memory_fit
 from mlx_finetuning.mlx_trainer.training.memory_watch import MemoryWatch
@@ -155,6 +156,18 @@ def test_what_kernels_do_not_cover_is_left_to_mlx() -> None:
     weight = mx.random.normal((16,))
     expected = mx.fast.rms_norm(x, weight, 1e-5)
     assert mx.array_equal(cuda_kernels.rms_norm(x, weight, 1e-5), expected)
+
+
+@pytest.mark.parametrize("is_quantized", [False, True])
+def test_layer_with_factors_has_the_gradients_of_its_parts(is_quantized: bool) -> None:
+    linear = nn.Linear(64, 32)
+    layer = nn.QuantizedLinear.from_linear(linear, 32, 8) if is_quantized else linear
+    arrays = [mx.random.normal(shape) for shape in ((5, 64), (64, 4), (4, 32))]
+    upstream = [mx.random.normal((5, 32))]
+    [expected], wanted = mx.vjp(lambda x, a, b: layer(x) + x @ a @ b, arrays, upstream)
+    [found], gradients = mx.vjp(lambda *some: with_factors(layer)(*some)[0], arrays, upstream)
+    for one, other in zip([found, *gradients], [expected, *wanted], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 # --- rows ------------------------------------------------------------------------------------

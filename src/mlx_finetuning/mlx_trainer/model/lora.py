@@ -33,22 +33,27 @@ class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
             return whole.reshape(*x.shape[:-1], -1)
         factor = self.lora_b if self.scale == 1.0 else self.scale * self.lora_b
         down, up = self.lora_a.astype(x.dtype), factor.astype(x.dtype)
-        if backend.on_card() is not None and not (self.training and self.dropout._p_1 < 1):
-            added = _with_factors(self.linear)(rows, down, up)[0]
+        if backend.on_card() is not None and not self._drops():
+            added = with_factors(self.linear)(rows, down, up)[0]
         else:
             added = mx.addmm(self.linear(rows), self.dropout(rows) @ down, up)
         return added.reshape(*x.shape[:-1], -1)  # type: ignore[no-any-return]
 
     def _is_one_kernel(self) -> bool:
         """Whether nothing but the weight and the factors comes into it, on the CPU."""
-        drops = self.training and self.dropout._p_1 < 1
         is_plain = type(self.linear) is nn.Linear and "bias" not in self.linear
-        return is_plain and not drops and mx.default_device() == mx.cpu
+        return is_plain and not self._drops() and mx.default_device() == mx.cpu
+
+    def _drops(self) -> bool:
+        return bool(self.training and self.dropout._p_1 < 1)
 
 
-def _with_factors(linear: nn.Module) -> Any:
-    """A frozen layer with factors, as a function of rows and factors, whose gradient by the rows adds
-    the factors' part within their product: on a GPU elementwise sums are a tenth of an update."""
+def with_factors(linear: nn.Module) -> Any:
+    """A frozen layer with factors, as a function of rows [rows, inputs] and factors [inputs, rank] and
+    [rank, outputs] to outputs, and what the first factor gives.
+
+    Its gradient by the rows adds the factors' part within their product: on a GPU additions take time.
+    """
 
     @mx.custom_function
     def product(x: mx.array, down: mx.array, up: mx.array) -> tuple[mx.array, mx.array]:
