@@ -32,6 +32,11 @@ class Sums:
     """Nats over all supervised targets; where the loss is per row [1 + MARKS], the loss first."""
     gradients: Arrays
 
+    def waited_for(self) -> Sums:
+        """Themselves, once they are computed: on a GPU that may still go on."""
+        mx.eval(self.loss, self.gradients)
+        return self
+
 
 Gradient = Callable[[Any], tuple[mx.array, Any]]
 

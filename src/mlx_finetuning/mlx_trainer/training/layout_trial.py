@@ -58,7 +58,8 @@ def trials(
     for number in range(1 + ROUNDS):
         for name, layout in layouts.items():
             began_s = time.perf_counter()
-            sums[name] = backward.by_rows(gradient, layout, None, update, (config.seed,))
+            found = backward.by_rows(gradient, layout, None, update, (config.seed,))
+            sums[name] = found.waited_for()
             if number:
                 seconds[name] = min(seconds[name], time.perf_counter() - began_s)
         progress(Step(_(STAGE), number, ROUNDS))

@@ -309,7 +309,7 @@ class _Run:
         self._hooks.progress(Step(_(REHEARSAL), 0, 0))
         self._model.train()
         for examples in self._work.worst_parts():
-            self._sums(team, examples, (self._config.seed, 0))
+            self._sums(team, examples, (self._config.seed, 0)).waited_for()
         peak_gb = round(team.peak_memory() / 1e9, 3)
         self._hooks.event("rehearsed", peak_memory_gb=peak_gb)
 

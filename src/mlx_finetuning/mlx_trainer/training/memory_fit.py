@@ -206,8 +206,7 @@ def measured(work: Workload, examples: list[Item]) -> Need:
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     work.loaded.model.train()
-    sums = team.sums(examples, (work.config.seed, 0))
-    mx.eval(sums.loss, sums.gradients)
+    team.sums(examples, (work.config.seed, 0)).waited_for()
     taken = mx.get_peak_memory() - before
     return Need(fixed, taken / _cost_at_once(work, examples))
 
