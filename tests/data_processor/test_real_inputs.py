@@ -1126,6 +1126,22 @@ SHAPES: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("index", ["{}", "row{}", "2026-04-{:02}"])
+@pytest.mark.parametrize("orient", ["columns", "index"])
+def test_tables_of_many_rows_are_read_in_the_orientations_of_pandas(
+    tmp_path: Path, orient: str, index: str
+) -> None:
+    """So many sentences beside short names are no list of terms: the names number the rows."""
+    facts = [(f"{at}番の窓口はどこですか", f"{at}番の窓口は{at}階です。") for at in range(1, 13)]
+    by_index = {
+        index.format(at): {"質問": question, "回答": answer}
+        for at, (question, answer) in enumerate(facts, 1)
+    }
+    by_column = {name: {at: row[name] for at, row in by_index.items()} for name in ("質問", "回答")}
+    text = json.dumps(by_index if orient == "index" else by_column, ensure_ascii=False)
+    assert pairs(rows_of(tmp_path, "a.json", text)) == facts
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_json_in_other_shapes_gives_the_same_rows(tmp_path: Path, shape: str) -> None:
     text = json.dumps(SHAPES[shape], ensure_ascii=False, indent=1)

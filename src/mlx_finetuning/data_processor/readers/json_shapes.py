@@ -3,6 +3,7 @@ paragraphs, rows of cells, one conversation alone. Knows shapes; what the column
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any
@@ -59,7 +60,7 @@ def records(value: Object) -> list[Any]:
     if len(value) > 1 and _is_map(value):
         return [{"質問": question, "回答": answer} for question, answer in value.items()]
     by_category = [(name, item) for name, item in value.items() if _is_map(item)]
-    if len(by_category) == len(value) > 1:
+    if len(by_category) == len(value) > 1 and not _holds_columns(value):
         return [
             {"category": name, "質問": question, "回答": answer}
             for name, item in by_category
@@ -130,8 +131,13 @@ def _is_map(value: Any) -> bool:
     if sum(map(sentence_like, value)) * 2 >= max(1, len(value)):
         return True
     # Terms and requests (打刻を修正したい) ask, too, where sentences stand beside so many of them.
-    is_long = len(value) >= _FEWEST_IN_MAP and not tells_names(value)
+    is_long = len(value) >= _FEWEST_IN_MAP and not tells_names(value) and not _are_ids(value)
     return is_long and sum(map(sentence_like, value.values())) * 4 >= len(value) * 3
+
+
+def _are_ids(names: Iterable[str]) -> bool:
+    """Whether they number things (0, q12, 2024-04-01), as the names of an index do, and ask nothing."""
+    return all(re.fullmatch(r"[A-Za-z]{0,4}[\d_:./-]+", str(name)) for name in names)
 
 
 def _holds_columns(item: Object) -> bool:
