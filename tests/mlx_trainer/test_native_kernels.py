@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -253,6 +254,16 @@ def test_one_that_was_made_for_something_else_is_not_loaded(
     monkeypatch.setattr(native_kernels, "_digest", lambda: "0" * 16)
     assert native_kernels.state() == "stale"
     assert backend.chosen() is backend.PYTHON
+
+
+@pytest.mark.usefixtures("native")
+def test_a_folder_that_is_named_like_mlx_hides_it_from_nobody(tmp_path: Path) -> None:
+    (tmp_path / "mlx").mkdir()
+    ask = "from mlx_finetuning.utils import native_kernels; print(native_kernels.state())"
+    said = subprocess.run(
+        [sys.executable, "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "built\n"
 
 
 @pytest.mark.usefixtures("choosing_anew")

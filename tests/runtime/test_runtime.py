@@ -44,6 +44,15 @@ def test_greedy_answers_are_always_the_same(client: Client) -> None:
     assert answers == [answers[0]] * 3
 
 
+def test_the_users_own_python_files_are_not_taken_for_the_librarys(
+    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit(7)", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with serve(gguf) as running:
+        assert running.chat(QUESTION, max_tokens=1).tokens == 1
+
+
 def test_streamed_chunks_make_the_same_answer(client: Client) -> None:
     chunks = list(client.stream(QUESTION))
     assert len(chunks) > 1

@@ -66,7 +66,7 @@ def free(address: ServerAddress) -> ServerAddress:
 def serve_command(app: Path, address: ServerAddress) -> list[str]:
     """Streamlit; what is not named here is in the configuration beside `app`."""
     return [
-        *(sys.executable, "-m", "streamlit", "run", str(app)),
+        *(sys.executable, "-P", "-m", "streamlit", "run", str(app)),
         f"--server.address={address.host}",
         f"--server.port={address.port}",
         "--server.headless=true",

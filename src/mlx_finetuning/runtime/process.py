@@ -54,7 +54,7 @@ def serve(
     }
     with tempfile.TemporaryDirectory(prefix="mlx-finetuning-") as folder:
         port_file, log_file = Path(folder) / "port.json", Path(folder) / "server.log"
-        command = [sys.executable, "-m", "mlx_finetuning.runtime.server", str(port_file)]
+        command = [sys.executable, "-P", "-m", "mlx_finetuning.runtime.server", str(port_file)]
         with log_file.open("wb") as log:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -163,10 +162,9 @@ def _digest() -> str:
 
 
 def _package(name: str) -> Path:
-    """The folder of an installed package, which is not imported."""
-    spec = importlib.util.find_spec(name)
-    assert spec is not None and spec.submodule_search_locations
-    return Path(next(iter(spec.submodule_search_locations)))
+    """The folder of an installed package, which is not imported; one of that name elsewhere on the
+    path, which Python would join to it, is not meant."""
+    return Path(str(importlib.metadata.distribution(name).locate_file(name)))
 
 
 def _python_headers() -> Path:

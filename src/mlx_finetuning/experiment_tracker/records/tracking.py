@@ -62,7 +62,7 @@ def tracked(
         yield
         return
     module = "mlx_finetuning.experiment_tracker.records.tracking"
-    command = [sys.executable, "-m", module, str(workspace.root), run_id, *names]
+    command = [sys.executable, "-P", "-m", module, str(workspace.root), run_id, *names]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr)
     assert process.stdin is not None
     try:

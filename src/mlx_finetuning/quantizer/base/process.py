@@ -18,8 +18,7 @@ from mlx_finetuning.language import _
 def write(path: Path, folder: Path) -> None:
     """`folder.write`, which says what is raised; also BaseFileUnusable where the process fails."""
     command = [
-        sys.executable,
-        "-m",
+        *(sys.executable, "-P", "-m"),
         "mlx_finetuning.quantizer.base.process",
         str(path),
         str(folder),
