@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import getpass
 import platform
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
+import psutil
 import pytest
 
 from mlx_finetuning import selftest
@@ -21,6 +23,7 @@ from mlx_finetuning.selftest import Finding, SelfTest
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 from support import command
+from support.helpers import wait_until
 
 PASSED = Finding("journey", "学習", True, ("正答率 0% → 100%",), 60.0)
 
@@ -76,6 +79,33 @@ def test_a_stop_is_not_taken_for_a_failure(
     monkeypatch.setattr(selftest, "CHECKS", {"a": ("止める", stopped)})
     with pytest.raises(Interrupted):
         selftest.run(Studio(workspace), "tiny-ja", silent)
+
+
+def test_being_ended_leaves_no_worker_and_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would ever find them: the workspace is one that is thrown away."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def workers() -> list[psutil.Process]:
+        return [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if any(str(tmp_path) in word for word in process.info["cmdline"] or [])
+        ]
+
+    words = [command.COMMAND, "doctor", "--full", "--workspace", "workspace"]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as doctor:
+        try:
+            wait_until(lambda: bool(workers()), 300)
+            doctor.terminate()
+            assert doctor.wait(300) == 130
+            wait_until(lambda: not workers(), 60)  # one that has ended its job is still unloading
+            assert list(tmp_path.glob("mlx-finetuning-*")) == []
+        finally:
+            doctor.kill()
+            for process in workers():
+                process.kill()
 
 
 def test_the_text_has_no_path_of_the_user_and_no_name(

@@ -96,12 +96,19 @@ def run(studio: Studio, model: str, progress: Progress) -> SelfTest:
     findings = []
     with tempfile.TemporaryDirectory(prefix="mlx-finetuning-") as place:
         trial = Trial(Studio(Workspace(Path(place))), folder, progress, [])
-        for number, (key, (name, check)) in enumerate(CHECKS.items(), 1):
+        try:
+            for number, (key, (name, check)) in enumerate(CHECKS.items(), 1):
 
-            def numbered(step: Step, number: int = number) -> None:
-                progress(replace(step, stage=f"[{number}/{len(CHECKS)}] {step.stage}"))
+                def numbered(step: Step, number: int = number) -> None:
+                    progress(replace(step, stage=f"[{number}/{len(CHECKS)}] {step.stage}"))
 
-            findings.append(_finding(key, _(name), check, replace(trial, progress=numbered)))
+                findings.append(_finding(key, _(name), check, replace(trial, progress=numbered)))
+        finally:
+            # Nobody would find what still works in a folder that is gone. A worker that has just been
+            # started can be ended a moment later.
+            while living := trial.studio.jobs.living():
+                for job in living:
+                    trial.studio.jobs.end(job)
     return SelfTest(
         diagnosis, BUILT_IN if model == BUILT_IN else Path(folder).name, tuple(findings)
     )
@@ -156,7 +163,7 @@ def _share(value: float | None) -> str:
 
 
 def layouts(trial: Trial) -> Outcome:
-    """Whether every row layout gives the gradient of padded rows, and what each costs."""
+    """Whether every batch layout gives the gradient of padded examples, and what each costs."""
     measured = trial.studio.training.try_layouts(trial.train_config()).follow(trial.progress)
     lines = [_("MLXの装置 {device}").format(device=measured.device.upper())]
     for one in measured.trials:

@@ -34,6 +34,7 @@ from support.reports import summed_up
 
 Shown = tuple[int, str, str]
 JAPANESE = re.compile(r"[ぁ-んァ-ヶ一-龥]")
+ASCII_WORD = re.compile(r"[A-Za-z][\w./=-]+", re.ASCII)
 CLICKS_WORDS = re.compile(
     r"\b(Usage|Options|Commands|Arguments|Show|Error|Missing|Invalid|Try|default|required|"
     r"such|Got|unexpected|range|valid|one of|does not|exist|OPTIONS|COMMAND|ARGS|TEXT|INTEGER|"
@@ -130,6 +131,23 @@ def test_help_is_japanese(path: tuple[str, ...], capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert CLICKS_WORDS.findall(shown) == []
     assert "使い方:" in shown and "この説明を表示して終わる" in shown
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_fits_the_terminal_and_cuts_no_name_and_no_sentence(
+    path: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([*path, "--help"]) == 0
+    shown = capsys.readouterr().out
+    # A list of choices has no place to be broken at.
+    lines = [line for line in shown.splitlines() if not re.fullmatch(r"  --\S+ \[\S+\]", line)]
+    assert max(map(cell_len, lines)) <= 80
+    assert not any(line.endswith("...") and "[" not in line for line in shown.splitlines())
+    command = COMMANDS[path]
+    options = [item for item in command.params if isinstance(item, click.Option)]
+    told = " ".join(filter(None, (command.help, *(item.help for item in options))))
+    assert [name for name in ASCII_WORD.findall(told) if name not in shown] == []
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -315,7 +333,11 @@ def test_run_details_are_shown_to_people_and_programs(terminal: Terminal, facts:
     _, shown = terminal.json("runs", "show", run_id)
     assert shown["losses"]["update"] == 6
     assert shown["losses"]["last_valid_loss"] < shown["losses"]["first_valid_loss"]
-    assert "完了（シミュレーション）" in terminal("runs", "show", run_id)[1]
+    told = terminal("runs", "show", run_id)[1]
+    assert "完了（シミュレーション）" in told
+    assert re.findall(r"損失.*  (\S+)$", told, re.MULTILINE) == [
+        f"{shown['losses'][name]:.4f}" for name in ("loss", "first_valid_loss", "last_valid_loss")
+    ]
 
 
 def test_source_file_is_inspected_prepared_and_trained_on(

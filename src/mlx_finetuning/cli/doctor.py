@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import signal
+from collections.abc import Iterator
+from types import FrameType
 
 import click
 from rich.cells import cell_len, set_cell_size
@@ -30,7 +34,7 @@ def doctor(session: Session, full: bool, model: str | None) -> CommandResult:
     if full:
         from mlx_finetuning import selftest
 
-        with session.progress() as progress:
+        with session.progress() as progress, _ended_as_by_ctrl_c():
             test = selftest.run(session.studio, model or config.TrainConfig.model, progress)
         text = selftest.as_text(test, session.studio.workspace)
         findings = [dataclasses.asdict(finding) for finding in test.findings]
@@ -47,3 +51,25 @@ def doctor(session: Session, full: bool, model: str | None) -> CommandResult:
     verdict = _("学習できます。") if report.can_train else _("足りない部品があり、学習できません。")
     record = {**dataclasses.asdict(report), "can_train": report.can_train}
     return CommandResult(record, "\n".join([*lines, "", verdict]))
+
+
+@contextlib.contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Inside, SIGTERM and a closed terminal end what was started too: its folder is thrown away."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    # What is ignored, as by nohup, stays so.
+    heeded = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_DFL
+    ]
+    for number in heeded:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in heeded:
+            signal.signal(number, signal.SIG_DFL)

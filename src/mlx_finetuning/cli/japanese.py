@@ -7,7 +7,10 @@ Words that are not in it stay as they are (a test reads every command's help and
 
 from __future__ import annotations
 
-from click import core, decorators, exceptions, formatting, parser, termui, types
+import re
+
+from click import _textwrap, core, decorators, exceptions, formatting, parser, termui, types
+from rich.cells import cell_len
 
 from mlx_finetuning.language import JAPANESE, language
 
@@ -63,6 +66,18 @@ def install() -> None:
         for name, function in (("_", translate), ("ngettext", translate_number)):
             if hasattr(module, name):
                 setattr(module, name, function)
+    for module in (formatting, _textwrap):
+        module.term_len = cell_len  # type: ignore[attr-defined]
+    _textwrap.TextWrapper = Wrapper  # type: ignore[misc]
+
+
+class Wrapper(_textwrap.TextWrapper):
+    """Lines end between Japanese characters too, but not within an option or a name, as click's do."""
+
+    CHUNK = re.compile(r"\s+|[（「]*(?:[!-~]+|[^\s!-~])[、。・）」…ー]*")
+
+    def _split(self, text: str) -> list[str]:
+        return self.CHUNK.findall(text)
 
 
 def translate(text: str) -> str:

@@ -448,9 +448,14 @@ def described(run: Run, losses: Losses, later: list[LaterJob]) -> str:
                 _("残り", "time"),
                 None if status.remaining_s is None else text.duration(status.remaining_s),
             ),
-            (_("学習の損失"), losses.loss),
-            (_("検証の損失（学習前）"), losses.first_valid_loss),
-            (_("検証の損失（最新）"), losses.last_valid_loss),
+            *(
+                (name, None if loss is None else _loss(loss))
+                for name, loss in (
+                    (_("学習の損失"), losses.loss),
+                    (_("検証の損失（学習前）"), losses.first_valid_loss),
+                    (_("検証の損失（最新）"), losses.last_valid_loss),
+                )
+            ),
             (
                 _("版", "packages"),
                 _("、").join(f"{name} {version}" for name, version in run.versions.items()),

@@ -65,7 +65,12 @@ def command(group: click.Group | None = None, name: str | None = None) -> Callab
 
         make = click.command if group is None else group.command
         told = _(inspect.cleandoc(body.__doc__ or ""))
-        decorated = make(name or body.__name__, help=told, options_metavar=_("[オプション]"))(run)
+        decorated = make(
+            name or body.__name__,
+            help=told,
+            short_help=told.split("\n\n")[0],  # click's own is cut in the middle
+            options_metavar=_("[オプション]"),
+        )(run)
         workspace_option = click.Option(
             ["--workspace"],
             type=click.Path(file_okay=False, path_type=Path),
@@ -86,6 +91,7 @@ def group(name: str, help_text: str) -> click.Group:
     return click.Group(
         name,
         help=help_text,
+        short_help=help_text,
         options_metavar=_("[オプション]"),
         subcommand_metavar=_("コマンド [引数]..."),
         no_args_is_help=True,
