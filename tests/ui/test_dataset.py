@@ -92,9 +92,9 @@ def test_workbook_is_read_and_its_sheet_can_be_chosen(workspace: Workspace) -> N
     digest = kept.parent.name
     page.selectbox(key=f"{digest}-sheet").set_value("去年").run()
     assert "シート「去年」を読みました" in texts(page)
-    page.text_input(key=f"{digest}-header-row").set_value("99").run()
+    page.text_input(key=f"{digest}-header_row").set_value("99").run()
     assert "99 行目を見出しにできません" in "\n".join(shown_errors(page))
-    page.text_input(key=f"{digest}-header-row").set_value("").run()
+    page.text_input(key=f"{digest}-header_row").set_value("").run()
     click(page, "データセットを保存")
     saved = {entry.name: entry.manifest for entry in Studio(workspace).data.list()}
     manifest = saved["books"] or {}

@@ -197,7 +197,7 @@ def test_edit_that_no_longer_fits_is_said_and_can_be_undone(digest: str) -> None
     _open_row(page, 3)
     _fill(page, "回答", "3円です。")
     click(page, "直す")
-    page.text_input(key=f"{digest}-header-row").set_value("0").run()
+    page.text_input(key=f"{digest}-header_row").set_value("0").run()
     assert "3行目の直しを、元のファイルに当てはめられません" in "\n".join(shown_errors(page))
     click(page, "全て元に戻す")
     assert shown_errors(page) == []

@@ -13,6 +13,8 @@ from mlx_finetuning.data_processor.readers.limits import TableOptions
 from mlx_finetuning.errors import InvalidSettings
 from mlx_finetuning.language import _
 
+READING = ("encoding", "sheet", "header_row", "hidden", "delimiter", "assistant_speaker")
+"""Settings by which a file is read; all others are about what was read."""
 DROPPABLE = (
     "near_duplicate",
     "conflict",
@@ -56,10 +58,11 @@ def table_options(config: PrepareConfig) -> TableOptions:
                 "delimiter: 「{delimiter}」は使えません（comma, tab, semicolon, pipe か、1文字）。"
             ).format(delimiter=config.delimiter)
         )
-    rows = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", config.header_row)
+    header_row = config.header_row.strip()
+    rows = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", header_row)
     first, last = (int(rows[1]), int(rows[2] or rows[1])) if rows else (0, 0)
     is_range = rows is not None and (first == last or 0 < first == last - 1)
-    if config.header_row != "auto" and not is_range:
+    if header_row != "auto" and not is_range:
         problems.append(
             _(
                 "header_row: 「{header_row}」は行の番号ではありません（auto、0、3、2-3 のように）。"

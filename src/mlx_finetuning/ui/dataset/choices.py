@@ -12,7 +12,10 @@ import streamlit as st
 
 from mlx_finetuning.config import PrepareConfig
 from mlx_finetuning.data_processor.clean import DEFAULT, STEPS
-from mlx_finetuning.data_processor.settings import DROPPABLE
+from mlx_finetuning.data_processor.settings import DROPPABLE, READING
+
+BY_WIDGET = (*READING, "goal", "several")
+"""Settings with a widget before the saving, which has the setting's name for a key."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,7 @@ class Choices:
 
     def settings(self) -> PrepareConfig:
         """For the inspection; the split's settings come with the saving."""
-        return PrepareConfig(
-            goal=self.value("goal", "auto"),
-            encoding=self.value("encoding", "auto"),
-            sheet=self.value("sheet", ""),
-            header_row=self.value("header-row", "").strip() or "auto",
-            delimiter=self.value("delimiter", "auto"),
-            hidden=self.value("hidden", "read"),
-            clean=self.cleaning,
-            drop=self.dropped,
-            assistant_speaker=self.value("speaker", "") or "",
-            several=self.value("several", "first"),
-        )
+        chosen = {
+            name: self.value(name, None) or getattr(PrepareConfig, name) for name in BY_WIDGET
+        }
+        return PrepareConfig(**chosen, clean=self.cleaning, drop=self.dropped)

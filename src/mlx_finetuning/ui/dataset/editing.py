@@ -24,6 +24,7 @@ from mlx_finetuning.data_processor.edits import (
     SplitRow,
 )
 from mlx_finetuning.data_processor.readers.read import Reading
+from mlx_finetuning.data_processor.settings import READING
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.language import _
 from mlx_finetuning.ui.components.errors import show_error
@@ -132,14 +133,7 @@ def begin(
 
 def cached_reading(path: Path, settings: PrepareConfig) -> Reading:
     """The file, read once for all that is looked up and changed in it."""
-    asked = PrepareConfig(
-        encoding=settings.encoding,
-        sheet=settings.sheet,
-        header_row=settings.header_row,
-        delimiter=settings.delimiter,
-        hidden=settings.hidden,
-        assistant_speaker=settings.assistant_speaker,
-    )
+    asked = PrepareConfig(**{name: getattr(settings, name) for name in READING})
     with st.spinner(_("ファイルを読んでいます…")):
         return _cached_reading(str(path), path.stat().st_mtime_ns, asked)
 

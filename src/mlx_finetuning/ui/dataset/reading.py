@@ -82,7 +82,7 @@ def draw_table(choices: Choices, inspection: Inspection | None) -> None:
         st.text_input(
             _("見出しの行"),
             placeholder=_("自動で見つける"),
-            key=choices.key("header-row"),
+            key=choices.key("header_row"),
             help=_("行の番号。0なら見出しなし、2-3 なら2行を合わせて見出しにします"),
         )
     if inspection is not None and inspection.sheet and len(inspection.sheets) > 1:
@@ -119,7 +119,7 @@ def draw_speaker(choices: Choices, inspection: Inspection) -> None:
         _("AIの役にする話し手"),
         ["", *inspection.speakers],
         format_func=lambda name: name or _("（選ばない。発言を1つずつ文章として学ぶ）"),
-        key=choices.key("speaker"),
+        key=choices.key("assistant_speaker"),
         placeholder=_("選択"),
         help=_("人の会話の記録です。話し手を選ぶと、その人の発言を答えとする会話に組み立てます。"),
     )
