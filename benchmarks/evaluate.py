@@ -110,7 +110,7 @@ def report(count: int, max_tokens: int) -> Iterator[str]:
         run_id = trained(workspace, count)
         for way, size in (("batched", BATCH), ("one by one", 1)):
             if size == 1:
-                grade.row_layout = lambda _: batches.PADDED  # each row by itself
+                grade.batch_layout = lambda _: batches.PADDED  # each row by itself
             given = {"max_tokens": max_tokens, "batch_size": size}
             seconds = timed_report(workspace, run_id, given)
             losses, answers = seconds["損失"], seconds["答え"]

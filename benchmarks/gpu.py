@@ -160,8 +160,8 @@ def run_ours(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     model.update(tree_map(lambda value: (0.5 * value).astype(mx.bfloat16), model.parameters()))
     mx.eval(model.parameters())
     if options.row_tokens:
-        batches.PACKED = batches.RowLayout(batches.packed, options.row_tokens)
-        batches.WIDE_ROWS = (options.row_tokens,)
+        batches.PACKED = batches.BatchLayout(batches.packed, options.row_tokens)
+        batches.WIDE_TOKENS = (options.row_tokens,)
     config = TrainConfig(
         iterations=options.updates + options.profile,
         batch_size=case.batch,

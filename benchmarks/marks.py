@@ -130,7 +130,7 @@ def answer_nats(model: Path, adapter: Path | None, told: Sequence[Fact]) -> list
         for wording in one.wordings
         for answer in (one.right, one.wrong)
     ]
-    layout = grade.row_layout(loaded)
+    layout = grade.batch_layout(loaded)
     grades = grade.grade(
         *(loaded, rows, EvaluateConfig(), lambda _: None, ""), layout=layout, ask=False
     )

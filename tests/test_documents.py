@@ -63,6 +63,24 @@ def test_what_is_said_to_be_in_a_file_is_in_it() -> None:
     assert missing == []
 
 
+def test_public_faces_are_functions_of_their_modules() -> None:
+    """`module.name(` in the listing of `architecture.md`."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    listing = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    faces = re.findall(r"^([a-z_.0-9]+)\.([A-Za-z_]+)(?:\(| / )", listing, re.MULTILINE)
+    assert len(faces) >= 30
+    missing = []
+    for module, name in faces:
+        ends = (f"/{module.replace('.', '/')}.py", f"/{module.replace('.', '/')}/__init__.py")
+        files = [path for path in PACKAGE.rglob("*.py") if str(path).endswith(ends)]
+        is_defined = re.compile(
+            rf"^ *(?:def|class) {name}\b|^from .* import .*\b{name}\b", re.MULTILINE
+        )
+        if not any(is_defined.search(path.read_text(encoding="utf-8")) for path in files):
+            missing.append(f"{module}.{name}")
+    assert missing == []
+
+
 def test_each_kind_of_job_is_a_module() -> None:
     for name, kind in KINDS.items():
         assert (PACKAGE / "tasks" / f"{name}.py").is_file() == kind.has_task, name

@@ -133,7 +133,12 @@ class PrepareConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. `model` and `dataset` name what is trained on what."""
+    """One training run. `model` and `dataset` name what is trained on what.
+
+    A checkpoint goes on only with the values that it was written under: `identity` in
+    `mlx_trainer/training/checkpoints.py` compares all of them, but for those that it names because
+    nothing is learned by them, or because former versions did not have them.
+    """
 
     model: str = setting("tiny-ja", N_("ベースモデルの名前、フォルダ、またはHugging FaceのID"))
     dataset: str = setting("", N_("データセットの名前"))

@@ -102,7 +102,7 @@ def test_what_fails_takes_no_later_question_along(
 
     first, second = (asked(batch, [5, 6, number]) for number in (8, 9))
     next(first), next(second)
-    monkeypatch.setattr(batch._rows, "next", fail)
+    monkeypatch.setattr(batch._generator, "next", fail)
     with pytest.raises(ValueError, match="no memory"):
         next(first)
     with pytest.raises(RuntimeError, match="failed"):

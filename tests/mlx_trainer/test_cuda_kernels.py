@@ -101,7 +101,7 @@ def test_by_kernels_loss_and_every_gradient_are_those_of_examples_alone(
     expected_loss, expected = plain(model, examples())
     assert packed_attention.is_exact(model, 300) and packed_attention.uses_kernels(model)
     options = LossOptions.of(model, TrainConfig())
-    step = backward.compiled(model, backward.summed_over(model, options))
+    step = backward.compiled(model, options)
     used.clear()
     value, found = step(batches.packed(examples()))
     assert float(value.item()) == pytest.approx(expected_loss, rel=1e-5)
@@ -132,7 +132,7 @@ def test_class_that_the_kernels_do_not_fit_is_masked(
     expected_loss, _ = plain(model, examples())
     assert packed_attention.is_exact(model, 300)
     assert not packed_attention.uses_kernels(model)
-    value, _ = backward.compiled(model, backward.summed_over(model))(batches.packed(examples()))
+    value, _ = backward.compiled(model)(batches.packed(examples()))
     assert float(value.item()) == pytest.approx(expected_loss, rel=1e-5)
 
 
@@ -185,12 +185,12 @@ def work(tiny: LoadedModel, used: list[str], monkeypatch: pytest.MonkeyPatch) ->
 
 def test_rows_grow_as_memory_allows(work: workload.Workload) -> None:
     roomy = memory_fit.fitted(work, 10**12)
-    assert roomy.row_tokens == batches.WIDE_ROWS[0]
+    assert roomy.batch_tokens == batches.WIDE_TOKENS[0]
     need = memory_fit.measured(work, work.longest(1))
     narrow = need.of(work, 8)
-    assert memory_fit.fitted(work, round(1.01 * narrow)).row_tokens == batches.PACKED_ROW
+    assert memory_fit.fitted(work, round(1.01 * narrow)).batch_tokens == batches.PACKED_TOKENS
     masked = dataclasses.replace(work, layout=batches.CONCATENATED)
-    assert memory_fit.fitted(masked, 10**12).row_tokens == batches.CONCATENATED_ROW
+    assert memory_fit.fitted(masked, 10**12).batch_tokens == batches.CONCATENATED_TOKENS
 
 
 def test_resumed_run_has_the_rows_that_it_had(work: workload.Workload, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_resumed_run_has_the_rows_that_it_had(work: workload.Workload, tmp_path:
         work, config=dataclasses.replace(work.config, memory_limit_gb=500.0)
     )
     fitted = watch.fit(limited, state, is_resumed=False, exactly=False)
-    assert fitted.layout.row_tokens == state.row_tokens == batches.WIDE_ROWS[0]
+    assert fitted.layout.batch_tokens == state.row_tokens == batches.WIDE_TOKENS[0]
     state.row_tokens = 2048
     again = watch.fit(limited, state, is_resumed=True, exactly=False)
-    assert again.layout.row_tokens == 2048
+    assert again.layout.batch_tokens == 2048

@@ -156,7 +156,7 @@ def model_of(kind: str, **settings: Any) -> nn.Module:
 def test_loss_and_every_gradient_equal_those_of_examples_alone(kind: str) -> None:
     model = model_of(kind)
     expected_loss, expected = plain(model, examples())
-    for layout in {batches.PADDED, workload.row_layout(model, 300, TrainConfig())}:
+    for layout in {batches.PADDED, workload.batch_layout(model, 300, TrainConfig())}:
         ours_loss, ours = gradients(model, layout.build(examples()))
         assert ours_loss == pytest.approx(expected_loss, rel=1e-5)
         assert ours.keys() == expected.keys()
@@ -172,7 +172,7 @@ def sums(model: nn.Module, make: Any, options: LossOptions) -> dict[str, np.ndar
 @pytest.mark.parametrize("kind", CLASSES)
 def test_recomputing_changes_no_gradient(kind: str) -> None:
     model = model_of(kind)
-    for layout in {batches.PADDED, workload.row_layout(model, 300, TrainConfig())}:
+    for layout in {batches.PADDED, workload.batch_layout(model, 300, TrainConfig())}:
         expected = sums(model, layout.build, PLAIN)
         ours = sums(model, layout.build, LossOptions(recompute=True))
         for name, value in expected.items():
@@ -243,7 +243,7 @@ def test_examples_share_rows_and_the_compiled_gradient_is_the_plain_one(kind: st
     assert concatenated_attention.is_exact(model, 300)
     assert packed_attention.is_exact(model, 300)
     expected_loss, expected = plain(model, examples())
-    value, found = backward.compiled(model, backward.summed_over(model))(batches.packed(examples()))
+    value, found = backward.compiled(model)(batches.packed(examples()))
     assert float(value.item()) == pytest.approx(expected_loss, rel=1e-5)
     for name, gradient in named(model, found):
         wanted = expected[name]

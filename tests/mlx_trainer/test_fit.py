@@ -38,7 +38,7 @@ def trained(
 
 def work(tiny: LoadedModel, config: TrainConfig) -> workload.Workload:
     examples = encode_rows(tiny, rows(12), config.max_length)
-    layout = workload.row_layout(tiny.model, len(tiny.tokenizer.vocab), config)
+    layout = workload.batch_layout(tiny.model, len(tiny.tokenizer.vocab), config)
     return workload.Workload(tiny, examples, layout, config)
 
 
@@ -154,7 +154,7 @@ def test_prediction_from_a_short_example_is_not_below_what_the_longest_takes(
     data = [chat(f"{n}番の話は？", "とても長い答え。" * n, n) for n in (20, 30, 60, 120)]
     examples = encode_rows(tiny, data, CONFIG.max_length)
     adapters.attach(tiny.model, CONFIG)
-    layout = workload.row_layout(tiny.model, len(tiny.tokenizer.vocab), CONFIG)
+    layout = workload.batch_layout(tiny.model, len(tiny.tokenizer.vocab), CONFIG)
     examined = workload.Workload(tiny, examples, layout, CONFIG)
     short = memory_fit.measured(examined, memory_fit._short(examined))
     exact = memory_fit.measured(examined, examined.longest(1))

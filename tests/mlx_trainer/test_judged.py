@@ -109,7 +109,7 @@ def test_loss_and_gradients_equal_those_of_the_formula(
     model = model_of(kind)
     shifted = _shifted(model)
     monkeypatch.setitem(globals(), "answers", lambda: shifted)
-    layout = batches.RowLayout(partial(judged.batch_of, build))
+    layout = batches.BatchLayout(partial(judged.batch_of, build))
     found_in = judged.with_drift(model, shifted, 3, layout)
     drift = found_in[0].drift
     assert drift == pytest.approx(_drift(model), rel=1e-4)
@@ -269,7 +269,7 @@ def test_predicted_memory_counts_the_longest_answer(tiny: LoadedModel) -> None:
 
     config = objectives.settled(RUN, ROWS)
     adapters.attach(tiny.model, config)
-    layout = workload.row_layout(tiny.model, len(tiny.tokenizer.vocab), config)
+    layout = workload.batch_layout(tiny.model, len(tiny.tokenizer.vocab), config)
     examples = judged.with_reference(
         tiny.model, judged.encode(tiny, ROWS, 64, ROWS), 4, layout, silent
     )

@@ -19,7 +19,7 @@ from mlx_finetuning import config as settings
 from mlx_finetuning.config import GenerateConfig, TrainConfig
 from mlx_finetuning.errors import Interrupted
 from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
+from mlx_finetuning.mlx_trainer.batches.batches import BatchLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.gradient import backward
 from mlx_finetuning.mlx_trainer.inference import generate
@@ -56,7 +56,7 @@ def said(count: int) -> list[Example]:
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "phi3"])
 def test_learned_is_the_whole_prediction_of_the_base(kind: str, make: Any) -> None:
     model = model_of(kind)
-    examples, expected_loss, expected = _expected(model, RowLayout(make))
+    examples, expected_loss, expected = _expected(model, BatchLayout(make))
     value, found = backward.gradient_of(model)(make(examples))
     assert float(value.item()) == pytest.approx(expected_loss, rel=1e-4)
     for name, gradient in tree_flatten(found):
@@ -67,7 +67,7 @@ def test_learned_is_the_whole_prediction_of_the_base(kind: str, make: Any) -> No
 def test_the_compiled_gradient_of_replayed_rows_is_the_plain_one() -> None:
     model = model_of("llama")
     examples, expected_loss, expected = _expected(model, batches.PACKED)
-    step = backward.compiled(model, backward.summed_over(model))
+    step = backward.compiled(model)
     # Rows with and without a reference take turns in one function.
     step(batches.packed(model_classes.examples()))
     value, found = step(batches.packed(examples))
@@ -78,7 +78,7 @@ def test_the_compiled_gradient_of_replayed_rows_is_the_plain_one() -> None:
 
 
 def _expected(
-    model: nn.Module, layout: RowLayout
+    model: nn.Module, layout: BatchLayout
 ) -> tuple[list[Example], float, dict[str, np.ndarray]]:
     """Examples with their reference, and divergence and gradients by whole, plain predictions."""
     tuned = trainable.of(model).arrays()

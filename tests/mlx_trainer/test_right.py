@@ -49,7 +49,7 @@ def test_every_class_can_be_concatenated_and_packed(kind: str) -> None:
 def test_the_compiled_gradient_of_packed_rows_is_the_plain_one(kind: str) -> None:
     model = model_of(kind)
     expected_loss, expected = plain(model, examples())
-    step = backward.compiled(model, backward.summed_over(model))
+    step = backward.compiled(model)
     for _ in range(2):  # traced, then run from what was traced
         value, found = step(batches.packed(examples()))
         assert float(value.item()) == pytest.approx(expected_loss, rel=1e-5)
@@ -61,15 +61,15 @@ def test_the_compiled_gradient_of_packed_rows_is_the_plain_one(kind: str) -> Non
 def test_rows_hold_every_example_once_and_stay_short() -> None:
     lengths = [900, 2000, 40, 1100, 700, 3000, 5]
     given = [Example([1] * length, [True] * length, row) for row, length in enumerate(lengths)]
-    rows = batches.PACKED.rows(given)
+    rows = batches.PACKED.grouped(given)
     assert sorted(example.row for row in rows for example in row) == list(range(7))
     assert max(sum(len(example.tokens) - 1 for example in row) for row in rows) <= 3072
     assert len(rows) == 3
 
     short = given[:1] + given[2:4]
     even, first_fit = (
-        [[example.row for example in row] for row in layout.rows(short)]
-        for layout in (batches.PACKED, batches.RowLayout(batches.concatenated, 1280))
+        [[example.row for example in row] for row in layout.grouped(short)]
+        for layout in (batches.PACKED, batches.BatchLayout(batches.concatenated, 1280))
     )
     assert (even, first_fit) == ([[3], [0, 2]], [[3, 2], [0]])
 
@@ -194,7 +194,7 @@ def test_factors_cast_all_at_once_give_the_gradients_of_factors_cast_alone() -> 
     model.update(tree_unflatten([(k, v.astype(mx.bfloat16)) for k, v in frozen.items()]))
     batch = batches.packed(examples())
     expected_loss, expected = gradients(model, batch)
-    value, found = backward.compiled(model, backward.summed_over(model))(batch)
+    value, found = backward.compiled(model)(batch)
     assert float(value.item()) == pytest.approx(expected_loss, rel=1e-2)
     for name, gradient in named(model, found):
         assert gradient.dtype == mx.float32

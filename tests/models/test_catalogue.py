@@ -137,7 +137,7 @@ def test_memory_of_a_gradient_is_what_the_trainer_measures(
     mx.eval(model.parameters())
     length = catalogue_figures.TOKENS
     example = Example([5 + i for i in range(length)], [i >= length // 2 for i in range(length)], 0)
-    layout = workload.row_layout(model, text["vocab_size"], settings)
+    layout = workload.batch_layout(model, text["vocab_size"], settings)
     work = workload.Workload(LoadedModel(model, None, None, text), [example], layout, settings)
     need = memory_fit.measured(work, [example])
     measured = need.per_cost * memory_fit._cost_at_once(work, [example])

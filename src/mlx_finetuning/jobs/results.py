@@ -71,7 +71,7 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class LayoutTrial:
-    """One row layout, tried on one update."""
+    """One batch layout, tried on one update."""
 
     layout: str
     """`padded`, `packed` or `concatenated`."""

@@ -1,6 +1,7 @@
-"""Everything that touches MLX: loading, adapters, batches, loss, training loop, generation.
+"""Everything that touches MLX: loading, adapters, batches, loss, our own training loop, generation.
 
-The importer of mlx and mlx_lm, beside tasks that handle arrays. Knows nothing of workspaces' jobs, queues or source files.
+The importer of mlx and mlx_lm, beside tasks that handle arrays. Knows nothing of workspaces' jobs,
+queues or source files. The engines `mlx-lm` and `simulation`, which need none of it, are `trainer`.
 """
 
 import os

@@ -57,7 +57,7 @@ class Training:
         return JobHandle(handle.start(self.workspace, "dry_run", as_dict(checked)), Estimate)
 
     def try_layouts(self, settings: TrainConfig) -> JobHandle[LayoutTrials]:
-        """How fast, and how rightly, each row layout is computed here, on a run's first update.
+        """How fast, and how rightly, each batch layout is computed here, on a run's first update.
 
         Raises DatasetNotFound, ModelError, DiskFull; following it, RunError and Interrupted.
         """

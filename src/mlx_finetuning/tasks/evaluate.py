@@ -182,7 +182,7 @@ def _plan(context: TaskContext, run: Run, settings: EvaluateConfig) -> Plan:
     trained_groups = questions.groups(whole.get("train", []))
     rows = chosen(BETTER)
     worse = {}
-    if objective.is_per_row:
+    if objective.is_per_item:
         worse = {f"worse-{name}": split for name, split in chosen(WORSE).items()}
     link_split = judge.judged_split({name: len(split) for name, split in rows.items() if split})
     linked = rows.get(link_split, [])
@@ -219,7 +219,7 @@ def _goal(context: TaskContext, run: Run, settings: EvaluateConfig, plan: Plan) 
         if goal := str(manifest.get("goal", "")):
             return goal
     rows = plan.rows.get("train", [])
-    if objectives.BY_NAME[plan.objective].is_per_row:
+    if objectives.BY_NAME[plan.objective].is_per_item:
         return "preference"
     talks = [row["messages"] for row in rows if row.get("messages")]
     exchanges = [
@@ -249,7 +249,7 @@ def _grade(
     kept: BaseGrades | None = None,
 ) -> dict[str, list[Grade]]:
     """What one model makes of the rows, by the names of `STAGES`; kept: from earlier evaluations."""
-    layout = grade.row_layout(loaded)
+    layout = grade.batch_layout(loaded)
     grades = {}
     for number, (name, split) in enumerate(plan.rows.items(), 1):
         stage = _("{model}（{number}/{total} {rows}）").format(
@@ -269,7 +269,7 @@ def _asker(
     progress: EvaluationProgress, base: LoadedModel, settings: EvaluateConfig, kept: BaseGrades
 ) -> Callable[[Sequence[GeneralQuestion]], list[Grade]]:
     """What asks the base general questions, or looks up what it has said."""
-    layout = grade.row_layout(base)
+    layout = grade.batch_layout(base)
     stage = _("元のモデル（{rows}）").format(rows=_(STAGES["general"]))
 
     def asked(some: Sequence[GeneralQuestion]) -> list[Grade]:

@@ -1,4 +1,4 @@
-"""The trial of row layouts: which of them this machine computes rightly, and how fast."""
+"""The trial of batch layouts: which of them this machine computes rightly, and how fast."""
 
 from __future__ import annotations
 

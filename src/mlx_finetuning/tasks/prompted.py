@@ -48,7 +48,7 @@ def of_base(
         return len(grade.prompt(base, in_prompt.with_rows(longest, some))) <= room
 
     whole = in_prompt.fitting(known, fits)
-    index, layout = in_prompt.NearestRows(known), grade.row_layout(base)
+    index, layout = in_prompt.NearestRows(known), grade.batch_layout(base)
 
     def answered(asked_with: list[Row], stage: str) -> list[grade.Grade]:
         return grade.grade(base, asked_with, settings, progress, stage, layout=layout, ask=True)

@@ -75,7 +75,7 @@ class Bench:
         if not rows:
             return []
         self.loaded.model.eval()
-        layout = grade.row_layout(self.loaded)
+        layout = grade.batch_layout(self.loaded)
         return grade.grade(self.loaded, rows, limits, progress, stage, layout=layout, ask=True)
 
     def _limits(self, rows: Sequence[Row]) -> EvaluateConfig:

@@ -1,8 +1,8 @@
 """Updates' worth of examples in an order that the seed fixes, as arrays.
 
-Padded: an example per row. Padding is to the right, so under a causal mask no example sees it, and
-it is never supervised. Concatenated: all examples in one row, nothing padded or rounded. Packed:
-all examples in one row of a rounded length, told apart by segment numbers.
+Padded: a sequence per example. Padding is to the right, so under a causal mask no example sees it,
+and it is never supervised. Concatenated: all examples in one sequence, nothing padded or rounded.
+Packed: all examples in one sequence of a rounded length, told apart by segment numbers.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import numpy as np
 from mlx_finetuning.mlx_trainer.batches.examples import Example
 
 LENGTH_STEP = 16
-"""Row lengths are rounded up to this, so that few shapes occur."""
+"""Padded lengths are rounded up to this, so that few shapes occur."""
 POSITION_STEP = 32
 """Numbers of supervised positions are rounded up to this."""
 PACKED_STEP = 256
-"""A packed row's length and its number of positions are rounded up to this: each shape is
+"""A packed sequence's length and its number of positions are rounded up to this: each shape is
 compiled anew."""
-PACKED_ROW = 1280
-"""Tokens of a packed row, unless one example is longer: what is kept for the backward pass grows
+PACKED_TOKENS = 1280
+"""Tokens of a packed sequence, unless one example is longer: what is kept for the backward pass grows
 with them, scores with their square."""
-WIDE_ROWS = (4096, 2048)
-"""Tokens of a packed row where memory allows it and no scores are kept: larger products are faster."""
+WIDE_TOKENS = (4096, 2048)
+"""Tokens of a packed sequence where memory allows it and no scores are kept: larger products are faster."""
 
-CONCATENATED_ROW = 512
-"""Tokens of a row of concatenated examples, unless one is longer. Longer rows are no faster on a
+CONCATENATED_TOKENS = 512
+"""Tokens of concatenated examples, unless one is longer. Longer sequences are no faster on a
 CPU, and what is kept for the backward pass grows with them."""
 
 
 class Sized(Protocol):
-    """What a row layout needs to know of an example or a pair."""
+    """What a batch layout needs to know of an example or a pair."""
 
     @property
     def tokens(self) -> list[int]: ...
@@ -51,7 +51,7 @@ class Batch:
     """Examples as arrays, and where in them the loss is computed."""
 
     tokens: mx.array
-    """[examples, length] int32."""
+    """[sequences, length] int32."""
     positions: mx.array
     """[positions] int32: where, in the flattened tokens, the next token is supervised. Rounded up
     with repetitions of position 0."""
@@ -62,11 +62,11 @@ class Batch:
     supervised: int
     """Targets that count."""
     rows: tuple[int, ...]
-    """Source rows of the examples."""
+    """Rows of the dataset that the examples came from."""
     lengths: tuple[int, ...] | None = None
-    """Lengths of the examples that share one row; None where each has a row of its own."""
+    """Lengths of the examples that share one sequence; None where each has its own."""
     segments: mx.array | None = None
-    """[tokens] int32: which example of a packed row a token belongs to; None if not packed."""
+    """[tokens] int32: which example of a packed sequence a token belongs to; None if not packed."""
     reference: mx.array | None = None
     """[positions, d_model]: the base's hidden states, of examples that are learned from them."""
 
@@ -77,7 +77,7 @@ class Batch:
 
 
 def padded(examples: Sequence[Example]) -> Batch:
-    """A row per example [examples, length]."""
+    """A sequence per example [examples, length]."""
     length = _rounded(max(len(example.tokens) for example in examples) - 1, LENGTH_STEP)
     tokens = np.zeros((len(examples), length + 1), np.int32)
     supervised = np.zeros((len(examples), length + 1), np.bool_)
@@ -98,7 +98,7 @@ def padded(examples: Sequence[Example]) -> Batch:
 
 
 def concatenated(examples: Sequence[Example]) -> Batch:
-    """All examples in one row [1, tokens]; every position is unique and every weight 1."""
+    """All examples in one sequence [1, tokens]; every position is unique and every weight 1."""
     supervised = np.concatenate([np.array(example.supervised[1:]) for example in examples])
     positions = np.flatnonzero(supervised)
     inputs = np.concatenate([np.array(example.tokens[:-1], np.int32) for example in examples])
@@ -116,7 +116,7 @@ def concatenated(examples: Sequence[Example]) -> Batch:
 
 
 def packed(examples: Sequence[Example]) -> Batch:
-    """All examples in one row [1, tokens], filled up with a segment of its own."""
+    """All examples in one sequence [1, tokens], filled up with a segment of its own."""
     exact = concatenated(examples)
     lengths = [len(example.tokens) - 1 for example in examples]
     more = _rounded(sum(lengths), PACKED_STEP) - sum(lengths)
@@ -144,7 +144,7 @@ def membership(examples: Sequence[Example], batch: Batch) -> mx.array:
 
 
 def _reference(examples: Sequence[Example], added: int = 0) -> mx.array | None:
-    """Of all targets in their order, with `added` rows of nothing behind them."""
+    """[targets + added, d_model]: of all targets in their order, zeros behind them."""
     if examples[0].reference is None:
         return None
     states = np.concatenate([example.reference for example in examples])
@@ -156,54 +156,52 @@ BuildBatch = Callable[[Sequence[Example]], Batch]
 
 
 @dataclass(frozen=True)
-class RowLayout:
-    """How the examples of a batch stand in its rows."""
+class BatchLayout:
+    """How the examples of a batch stand in its array."""
 
     build: Callable[[Sequence[Any]], Any]
     """Examples to a `Batch`, pairs to a `PairBatch`, judged answers to a `JudgedBatch`."""
-    row_tokens: int | None = None
-    """Tokens that examples sharing a row may have together; None where each has a row of its own."""
+    batch_tokens: int | None = None
+    """Tokens that examples sharing a sequence may have together; None where each has its own."""
     step: int = 1
-    """Tokens to a multiple of which a shared row is filled up."""
+    """Tokens to a multiple of which a shared sequence is filled up."""
 
     @property
-    def shares_rows(self) -> bool:
-        """Whether examples stand behind one another in a row."""
-        return self.row_tokens is not None
+    def shares_sequence(self) -> bool:
+        """Whether examples stand behind one another in one sequence."""
+        return self.batch_tokens is not None
 
-    def rows(self, examples: Sequence[E]) -> list[list[E]]:
-        """The examples divided into what is computed at once: first fit, the longest first. A row
-        holds `row_tokens`, or the longest example; without shared rows all are computed at once.
-        Rows that are filled up are of much the same length, for a GPU's host takes as long for a short
-        one."""
-        if self.row_tokens is None:
+    def grouped(self, examples: Sequence[E]) -> list[list[E]]:
+        """The examples of each batch: first fit, the longest first. A batch holds `batch_tokens`, or the
+        longest example; without shared sequences all are one batch. Batches that are filled up are of
+        much the same length, for a GPU's host takes as long for a short one."""
+        if self.batch_tokens is None:
             return [list(examples)]
         ordered = sorted(examples, key=lambda item: (-len(item.tokens), item.row))
-        capacity = max(self.row_tokens, len(ordered[0].tokens))
+        capacity = max(self.batch_tokens, len(ordered[0].tokens))
         filled: list[list[E]] = []
         for example in ordered:
             left = capacity - len(example.tokens)
-            fits = (row for row in filled if _length(row) <= left)
-            row = next(fits, None)
-            if row is None:
+            group = next((group for group in filled if _length(group) <= left), None)
+            if group is None:
                 filled.append([example])
             else:
-                row.append(example)
+                group.append(example)
         even: list[list[E]] = [[] for _ in filled]
         for example in ordered if self.step > 1 else ():
             min(even, key=_length).append(example)
         return even if 0 < max(map(_length, even)) <= capacity else filled
 
 
-PADDED = RowLayout(padded)
-CONCATENATED = RowLayout(concatenated, CONCATENATED_ROW)
+PADDED = BatchLayout(padded)
+CONCATENATED = BatchLayout(concatenated, CONCATENATED_TOKENS)
 """For the CPU."""
-PACKED = RowLayout(packed, PACKED_ROW, PACKED_STEP)
+PACKED = BatchLayout(packed, PACKED_TOKENS, PACKED_STEP)
 """For a GPU."""
 
 
-def _length(row: Sequence[Sized]) -> int:
-    return sum(len(item.tokens) for item in row)
+def _length(examples: Sequence[Sized]) -> int:
+    return sum(len(example.tokens) for example in examples)
 
 
 def _rounded(count: int, step: int) -> int:
@@ -227,9 +225,9 @@ def endless(count: int, batch_size: int, seed: int, start: int = 0) -> Iterator[
         epoch, skipped = epoch + 1, 0
 
 
-def once(examples: Sequence[Any], batch_size: int, layout: RowLayout = PADDED) -> Iterator[Any]:
+def once(examples: Sequence[Any], batch_size: int, layout: BatchLayout = PADDED) -> Iterator[Any]:
     """Every example once, the shortest first, so that little is padded."""
     ordered = sorted(examples, key=lambda example: len(example.tokens))
     for start in range(0, len(ordered), batch_size):
-        for row in layout.rows(ordered[start : start + batch_size]):
-            yield layout.build(row)
+        for group in layout.grouped(ordered[start : start + batch_size]):
+            yield layout.build(group)

@@ -24,7 +24,7 @@ class CacheSlot:
     """An example's place in the activation cache (`gradient.skipped_work`)."""
 
     start: int
-    """Its first row there."""
+    """The position of its first token there."""
     is_filled: bool
     """Whether its output is there already."""
 
@@ -37,7 +37,7 @@ class Example:
     supervised: list[bool]
     """Per token: whether it is a target of the loss."""
     row: int
-    """The line of the source file it came from; 0 if unknown."""
+    """The row it was made of, by the number of its line in the source; 0 if unknown."""
     cut: int = 0
     """Tokens that did not fit."""
     loses_end: bool = False
@@ -74,7 +74,7 @@ class Answers(ABC):
 
     @property
     def row(self) -> int:
-        """The line of the source file."""
+        """The row they were made of, by the number of its line in the source."""
         return self.answers[0].row
 
     @property

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import mlx.core as mx
@@ -14,7 +15,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from mlx_finetuning.config import TrainConfig
-from mlx_finetuning.mlx_trainer.batches.batches import Batch, RowLayout
+from mlx_finetuning.mlx_trainer.batches.batches import Batch, BatchLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.gradient import loss, objectives
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
@@ -29,7 +30,7 @@ class Sums:
     """Of a batch or of many: the loss, and its gradients by name."""
 
     loss: mx.array
-    """Nats over all supervised targets; where the loss is per row [1 + MARKS], the loss first."""
+    """Nats over all supervised targets; where the loss is per item [1 + MARKS], the loss first."""
     gradients: Arrays
 
     def waited_for(self) -> Sums:
@@ -39,29 +40,120 @@ class Sums:
 
 
 Gradient = Callable[[Any], tuple[mx.array, Any]]
+"""A batch's loss, and behind it the marks, if it has any; the gradients of the loss."""
 
 
 def gradient_for(model: nn.Module, config: TrainConfig) -> Gradient:
     """What computes the loss that `config` asks for, and its gradients, of a batch."""
     options = loss.LossOptions.of(model, config)
     objective = objectives.of(config)
-    if not objective.is_per_row:
-        return gradient_of(model, options)
+    if objective.is_per_item:
+        return per_item(model, lambda batch: objective.summed(model, batch, config, options))
+    return gradient_of(model, options)
 
-    def value(batch: Any) -> tuple[mx.array, mx.array]:
-        sums = objective.summed(model, batch, config, options)
-        return sums[0], sums
 
-    gradient = nn.value_and_grad(model, value)
+def per_item(model: nn.Module, summed: Callable[[Any], mx.array]) -> Gradient:
+    """By `summed`, which gives [1 + MARKS] of a batch, the loss first."""
 
-    def of(batch: Any) -> tuple[mx.array, Any]:
-        (_, sums), gradients = gradient(batch)
+    def loss_and_sums(batch: Any) -> tuple[mx.array, mx.array]:
+        sums = summed(batch)  # [1 + MARKS]
+        return sums[0], sums  # the first is differentiated
+
+    differentiated = nn.value_and_grad(model, loss_and_sums)
+
+    def gradient(batch: Any) -> tuple[mx.array, Any]:
+        (_, sums), gradients = differentiated(batch)
         return sums, gradients
 
-    return of
+    return gradient
 
 
-def sums_of(model: nn.Module, batch: Any, config: TrainConfig) -> list[float]:
+def gradient_of(model: nn.Module, options: loss.LossOptions = loss.PLAIN) -> Gradient:
+    """By `loss.summed`; compiled on a GPU, where shapes are few.
+
+    On the CPU each new shape would start the C++ compiler, and nothing would be gained.
+    """
+    if mx.default_device() != mx.cpu:
+        return compiled(model, options)
+    gradient: Gradient = nn.value_and_grad(model, lambda batch: loss.summed(model, batch, options))
+    return gradient
+
+
+def compiled(model: nn.Module, options: loss.LossOptions = loss.PLAIN) -> Gradient:
+    """The same by kernels that MLX fuses once per shape of a batch.
+
+    Where only LoRA factors are trained, they and their gradients are one vector (`flat_arrays.ALL`).
+    """
+    trained = trainable.of(model)
+    summed = LossOfArrays(model, options, trained)
+    scale = lora.common_scale(model) if lora.are_factors(trained.arrays()) else None
+    step = (
+        partial(_step_of_vector, summed, math.sqrt(scale)) if scale else mx.value_and_grad(summed)
+    )
+    # Loss and gradients only: compile fails where a result does not depend on the parameters.
+    drawn = [mx.random.state]
+    compiled_step = mx.compile(step, inputs=drawn, outputs=drawn)
+
+    def gradient(batch: Batch) -> tuple[mx.array, Any]:
+        before = trained.arrays()
+        given = trained.vector() if scale else before
+        try:
+            return compiled_step(given, *batch.arrays, batch.segments, batch.reference)
+        finally:
+            trained.put(before)  # tracing leaves its own arrays in the model
+
+    return gradient
+
+
+@dataclass(frozen=True)
+class LossOfArrays:
+    """A batch's loss as a function of arrays alone: the trained ones and the batch's."""
+
+    model: nn.Module
+    options: loss.LossOptions
+    trained: trainable.TrainedArrays
+
+    def __call__(
+        self,
+        given: Arrays,
+        tokens: mx.array,
+        positions: mx.array,
+        targets: mx.array,
+        weights: mx.array,
+        segments: mx.array | None,
+        reference: mx.array | None,
+    ) -> mx.array:
+        """Nats, with the arrays `given` in the place of the trained ones; shapes as in `Batch`."""
+        self.trained.put(given)
+        batch = Batch(
+            tokens,
+            positions,
+            targets,
+            weights,
+            supervised=0,
+            rows=(),
+            segments=segments,
+            reference=reference,
+        )
+        return loss.summed(self.model, batch, self.options)
+
+
+def _step_of_vector(
+    summed: LossOfArrays, root: float, vector: mx.array, *batch: Any
+) -> tuple[mx.array, Arrays]:
+    """Of all factors in `vector`: cast to the type of the model's weights at once, and each scaled by
+    the root of LoRA's scale, so that their products are scaled by the whole."""
+    model, trained = summed.model, summed.trained
+    dtype = split_head.norm(model).weight.dtype
+    # Not differentiated: the derivative of cutting a vector into n parts is n vectors.
+    factors = trained.parts((vector * root).astype(dtype), dtype)  # each [in, rank] or [rank, out]
+    with lora.unscaled(model):
+        value, gradients = mx.value_and_grad(summed)(factors, *batch)
+    whole = trained.vector(gradients).astype(mx.float32) * root  # [elements], as `vector`
+    return value, {flat_arrays.ALL: whole}
+
+
+def loss_and_marks(model: nn.Module, batch: Any, config: TrainConfig) -> list[float]:
     """The loss of `config` over a batch, without gradients, and behind it the marks, if it has any."""
     return numbers(objectives.of(config).summed(model, batch, config, loss.PLAIN))
 
@@ -71,80 +163,21 @@ def numbers(sums: mx.array) -> list[float]:
     return cast(list[float], sums.reshape(-1).tolist())
 
 
-def gradient_of(model: nn.Module, options: loss.LossOptions = loss.PLAIN) -> Gradient:
-    """Loss and gradients of a batch; compiled on a GPU, where shapes are few.
-
-    On the CPU each new shape would start the C++ compiler, and nothing would be gained.
-    """
-    value = summed_over(model, options)
-    if mx.default_device() != mx.cpu:
-        return compiled(model, value)
-    gradient = nn.value_and_grad(model, value)
-    return lambda batch: gradient(*batch.arrays, batch.segments, batch.reference, batch.lengths)
-
-
-def summed_over(
-    model: nn.Module, options: loss.LossOptions = loss.PLAIN
-) -> Callable[..., mx.array]:
-    """The summed loss as a function of a batch's arrays."""
-
-    def value(
-        tokens: mx.array,
-        positions: mx.array,
-        targets: mx.array,
-        weights: mx.array,
-        segments: mx.array | None = None,
-        reference: mx.array | None = None,
-        lengths: tuple[int, ...] | None = None,
-    ) -> mx.array:
-        batch = Batch(tokens, positions, targets, weights, 0, (), lengths, segments, reference)
-        return loss.summed(model, batch, options)
-
-    return value
-
-
-def compiled(model: nn.Module, value: Callable[..., mx.array]) -> Gradient:
-    """Loss and gradients by kernels that MLX fuses once per shape of a batch.
-
-    Where only LoRA factors are trained, their gradients come as one vector (`flat_arrays.ALL`), and they
-    are cast to the type of the model's weights and scaled at once, each by the scale's root.
-    """
-    arrays = trainable.of(model)
-    scale = lora.common_scale(model)
-    at_once = lora.are_factors(arrays.arrays()) and scale
-    dtype = split_head.norm(model).weight.dtype
-
-    def of_arrays(given: dict[str, mx.array], *batch: Any) -> mx.array:
-        arrays.put(given)
-        return value(*batch)
-
-    def step(given: Any, *batch: Any) -> tuple[mx.array, Any]:
-        if not at_once:
-            return mx.value_and_grad(of_arrays)(given, *batch)
-        root = math.sqrt(at_once)
-        # Not differentiated: the derivative of cutting a vector into n parts is n vectors.
-        scaled = arrays.parts((given * root).astype(dtype), dtype)
-        with lora.unscaled(model):
-            summed, gradients = mx.value_and_grad(of_arrays)(scaled, *batch)
-        return summed, {flat_arrays.ALL: arrays.vector(gradients).astype(mx.float32) * root}
-
-    # Loss and gradients only: compile fails where a result does not depend on the parameters.
-    drawn = [mx.random.state]
-    compiled_step = mx.compile(step, inputs=drawn, outputs=drawn)
-
-    def gradient(batch: Batch) -> tuple[mx.array, Any]:
-        before = arrays.arrays()
-        try:
-            return compiled_step(
-                arrays.vector() if at_once else before,
-                *batch.arrays,
-                batch.segments,
-                batch.reference,
-            )
-        finally:
-            arrays.put(before)  # tracing leaves its own arrays in the model
-
-    return gradient
+def sums_of_examples(
+    gradient: Gradient,
+    layout: BatchLayout,
+    cache: ActivationCache | None,
+    examples: Sequence[Item],
+    seed: Sequence[int],
+) -> Sums:
+    """Sums over `examples`, batch by batch, so that memory grows with a batch only."""
+    total: Sums | None = None
+    for number, group in enumerate(layout.grouped(examples)):
+        with cache.standing_in(cast(Sequence[Example], group)) if cache else nullcontext():
+            sums = sums_of_batch(gradient, layout.build(group), (*seed, number))
+        total = sums if total is None else added(total, sums)
+    assert total is not None
+    return total
 
 
 def sums_of_batch(gradient: Gradient, batch: Batch, seed: Sequence[int]) -> Sums:
@@ -152,27 +185,10 @@ def sums_of_batch(gradient: Gradient, batch: Batch, seed: Sequence[int]) -> Sums
     mx.random.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     value, gradients = gradient(batch)
     sums = Sums(value, dict(tree_flatten(gradients)))
-    # On a GPU the next row's kernels are queued while this one's run.
+    # On a GPU the next batch's kernels are queued while this one's run.
     evaluate: Any = mx.eval if mx.default_device() == mx.cpu else mx.async_eval
     evaluate(sums.loss, sums.gradients)
     return sums
-
-
-def by_rows(
-    gradient: Gradient,
-    layout: RowLayout,
-    cache: ActivationCache | None,
-    examples: Sequence[Item],
-    seed: Sequence[int],
-) -> Sums:
-    """Sums over `examples`, a row of them at a time, so that memory grows with a row only."""
-    total: Sums | None = None
-    for number, row in enumerate(layout.rows(examples)):
-        with cache.standing_in(cast(Sequence[Example], row)) if cache else nullcontext():
-            sums = sums_of_batch(gradient, layout.build(row), (*seed, number))
-        total = sums if total is None else added(total, sums)
-    assert total is not None
-    return total
 
 
 def added(left: Sums, right: Sums) -> Sums:

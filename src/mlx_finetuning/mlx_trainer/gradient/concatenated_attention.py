@@ -1,6 +1,6 @@
-"""Several examples in one row without padding, none seeing another.
+"""Several examples in one sequence without padding, none seeing another.
 
-Everything but attention works position by position and takes the row as it is (but for short
+Everything but attention works position by position and takes the sequence as it is (but for short
 convolutions, see `separated_convolution`). Attention is done example by example: while a model runs
 inside `separated`, our functions replace the two that mlx-lm's model classes take from its `base`
 module. Rotary positions need no change, because only their differences matter; scales of queries
@@ -112,7 +112,7 @@ def scale_at(positions: mx.array) -> Callable[..., mx.array]:
 
 @contextmanager
 def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
-    """Inside, `model` takes one row [1, sum of lengths] as examples of these lengths."""
+    """Inside, `model` takes one sequence [1, sum of lengths] as examples of these lengths."""
     ends = list(itertools.accumulate(lengths))
     spans = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
     scale = scale_at(mx.concatenate([mx.arange(length) for length in lengths]))
@@ -143,7 +143,7 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
 
 
 def is_exact(model: nn.Module, vocabulary: int) -> bool:
-    """Whether two examples in a row give what each gives alone, tried on a few tokens."""
+    """Whether two examples in a sequence give what each gives alone, tried on a few tokens."""
     known = (
         hasattr(layer, "self_attn") or separated_convolution.has_one(layer)
         for layer in model.layers
@@ -157,7 +157,7 @@ def is_exact(model: nn.Module, vocabulary: int) -> bool:
 
 
 def gives_the_same(model: nn.Module, vocabulary: int, apart: AbstractContextManager[None]) -> bool:
-    """Whether, with `apart` around it, a row of 7 and 5 tokens gives what the two give alone."""
+    """Whether, with `apart` around it, a sequence of 7 and 5 tokens gives what the two give alone."""
     tokens = mx.arange(12)[None] % vocabulary
     with apart:
         together = model(tokens)

@@ -22,7 +22,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import NothingToLearn
 from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.batches.batches import Batch, BuildBatch, RowLayout
+from mlx_finetuning.mlx_trainer.batches.batches import Batch, BatchLayout, BuildBatch
 from mlx_finetuning.mlx_trainer.batches.examples import (
     Answers,
     CacheSlot,
@@ -94,7 +94,7 @@ class JudgedBatch:
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """Source rows of the answers."""
+        """Rows of the dataset that the answers came from."""
         return self.batch.rows
 
 
@@ -198,7 +198,11 @@ def summed(
 
 
 def with_reference(
-    model: nn.Module, judged: Sequence[Judged], at_once: int, layout: RowLayout, progress: Progress
+    model: nn.Module,
+    judged: Sequence[Judged],
+    at_once: int,
+    layout: BatchLayout,
+    progress: Progress,
 ) -> list[Judged]:
     """With the log-probabilities that the untrained model gives to both answers of each."""
     model.eval()
@@ -214,7 +218,7 @@ def with_reference(
 
 
 def with_drift(
-    model: nn.Module, judged: Sequence[Judged], at_once: int, layout: RowLayout
+    model: nn.Module, judged: Sequence[Judged], at_once: int, layout: BatchLayout
 ) -> list[Judged]:
     """With the mean of the log-ratios of the mismatched answers; not below 0, as a divergence is not.
     Leaves the model in evaluation mode."""
@@ -229,10 +233,10 @@ def with_drift(
     return [replace(one, drift=drift) for one in judged]
 
 
-def _log_ratios(model: nn.Module, judged: Sequence[Judged], layout: RowLayout) -> list[float]:
-    """Of each, in their order; a row of them is computed at a time."""
+def _log_ratios(model: nn.Module, judged: Sequence[Judged], layout: BatchLayout) -> list[float]:
+    """Of each, in their order, batch by batch."""
     found: dict[int, float] = {}
-    for row in layout.rows(judged):
-        values = cast(list[float], log_ratios(model, layout.build(row)).tolist())
-        found |= zip(map(id, row), values, strict=True)
+    for group in layout.grouped(judged):
+        values = cast(list[float], log_ratios(model, layout.build(group)).tolist())
+        found |= zip(map(id, group), values, strict=True)
     return [found[id(one)] for one in judged]

@@ -148,9 +148,9 @@ def _frozen_head_losses(plain: TokenLosses) -> TokenLosses:
 
     @mx.custom_function
     def of(hidden: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
-        # A target's loss hangs on its own row of `hidden` only: one pass gives every row's gradient.
+        # A target's loss hangs on its own hidden state only: one pass gives the gradient of each.
         ones = mx.ones(targets.shape[:1])
-        [losses], [gradients] = mx.vjp(lambda rows: plain(rows, targets), [hidden], [ones])
+        [losses], [gradients] = mx.vjp(lambda states: plain(states, targets), [hidden], [ones])
         return losses, gradients
 
     @of.vjp

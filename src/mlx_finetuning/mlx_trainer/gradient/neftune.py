@@ -43,11 +43,11 @@ def noise(model: nn.Module, batch: Batch, alpha: float) -> Iterator[None]:
 
 def _inverse_roots(batch: Batch) -> mx.array:
     """[examples, length] or [1, tokens]: 1 / sqrt(L) of the example a token belongs to."""
-    rows, length = batch.tokens.shape
+    sequences, length = batch.tokens.shape
     if batch.lengths is not None:
         lengths = np.array(batch.lengths, np.float32)
         return mx.array(np.repeat(lengths**-0.5, batch.lengths)[None])
     if batch.segments is None:
-        return mx.full((rows, length), length**-0.5)
+        return mx.full((sequences, length), length**-0.5)
     same = batch.segments[:, None] == batch.segments[None]
     return mx.rsqrt(same.sum(axis=-1).astype(mx.float32))[None]

@@ -18,7 +18,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import InvalidSettings
 from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.batches.batches import BuildBatch, RowLayout
+from mlx_finetuning.mlx_trainer.batches.batches import BatchLayout, BuildBatch
 from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.gradient import judged, loss, preference
 from mlx_finetuning.mlx_trainer.gradient.judged import Judged
@@ -29,7 +29,7 @@ from mlx_finetuning.progress import Progress
 from mlx_finetuning.tokenization.rows import Row
 
 MARKS = ("accuracy", "margin")
-"""What is summed per row beside the loss: whether the model prefers what it should, and by how much."""
+"""What is summed per item beside the loss: whether the model prefers what it should, and by how much."""
 
 Item = Example | Pair | Judged
 """What an update is made of."""
@@ -50,7 +50,7 @@ class Objective:
     """Rows to the items that are learned. The last rows are those whose answers may stand for answers to
     something else. Raises NothingToLearn, ConversationRefused."""
     summed: Callable[[nn.Module, Any, TrainConfig, LossOptions], mx.array]
-    """The loss over a batch as a scalar; where it is per row [1 + MARKS], the loss first."""
+    """The loss over a batch as a scalar; where it is per item [1 + MARKS], the loss first."""
     batch_of: Callable[[BuildBatch, Items], Any] | None = None
     """Items as arrays, where they are more than examples."""
     beta: float = 0.1
@@ -64,22 +64,22 @@ class Objective:
     """Examples of an update, at least."""
     warning: Callable[[Items, TrainConfig], str] = lambda items, config: ""
     """In Japanese, what is to be said of the items before they are learned."""
-    with_reference: Callable[[nn.Module, Items, int, RowLayout, Progress], Items] = _as_they_are
+    with_reference: Callable[[nn.Module, Items, int, BatchLayout, Progress], Items] = _as_they_are
     """The items with what the untrained model says of them; so many are computed at once."""
-    with_drift: Callable[[nn.Module, Items, int, RowLayout], Items] = _as_they_are
+    with_drift: Callable[[nn.Module, Items, int, BatchLayout], Items] = _as_they_are
     """An update's items with how far the model has moved, which may be left in evaluation mode."""
 
     @property
-    def is_per_row(self) -> bool:
-        """Whether the loss is per row, not per target."""
+    def is_per_item(self) -> bool:
+        """Whether the loss is per pair or judged answer, not per target."""
         return self.batch_of is not None
 
-    def layout(self, layout: RowLayout) -> RowLayout:
-        """What corresponds to a layout of examples; on a GPU the others' items have rows of their own."""
+    def layout(self, layout: BatchLayout) -> BatchLayout:
+        """What corresponds to a layout of examples; on a GPU the others' items have sequences of their own."""
         if self.batch_of is None:
             return layout
         shared = layout if layout == batches.CONCATENATED else batches.PADDED
-        return RowLayout(partial(self.batch_of, shared.build), shared.row_tokens)
+        return BatchLayout(partial(self.batch_of, shared.build), shared.batch_tokens)
 
 
 def _encode_answers(

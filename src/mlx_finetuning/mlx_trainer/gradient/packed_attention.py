@@ -1,6 +1,6 @@
-"""Several examples in one row, filled up to one of few lengths: the way of a GPU.
+"""Several examples in one sequence, filled up to one of few lengths: the way of a GPU.
 
-A GPU wants one large shape again and again, so rows are filled up (`batches.packed`). Attention is done
+A GPU wants one large shape again and again, so sequences are filled up (`batches.packed`). Attention is done
 example by example in kernels of our own (`kernels.cuda_kernels`) where the model's class allows it, and
 elsewhere dense under a block-diagonal causal mask. Rotary positions need no change, because only their
 differences matter.
@@ -57,13 +57,13 @@ class Seen:
 
 
 def uses_kernels(model: nn.Module) -> bool:
-    """Whether attention of packed rows is done by kernels of our own."""
+    """Whether attention of packed sequences is done by kernels of our own."""
     return bool(getattr(model, _BY_KERNELS, False))
 
 
 @contextmanager
 def separated(model: nn.Module, segments: mx.array) -> Iterator[None]:
-    """Inside, `model` takes one row [1, tokens] in which a token sees its own segment only.
+    """Inside, `model` takes one sequence [1, tokens] in which a token sees its own segment only.
 
     segments: [tokens], the number of each token's example. The model's body has to take its mask
     from mlx-lm's `create_attention_mask`.
@@ -147,7 +147,7 @@ def _with_inline_scores(attention: nn.Module, fast: CardBackend) -> Callable[...
 
 
 def is_exact(model: nn.Module, vocabulary: int) -> bool:
-    """Whether two examples in a row give what each gives alone, tried on a few tokens: by kernels where
+    """Whether two examples in a sequence give what each gives alone, tried on a few tokens: by kernels where
     there are any, and if not by them, under a mask."""
     if not split_head.is_separable(model):
         return False

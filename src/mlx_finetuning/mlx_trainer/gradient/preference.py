@@ -3,7 +3,7 @@
 DPO's reference is the model before its first update, when the adapter adds nothing: its
 log-probabilities are computed once and kept with the pairs, so that no second copy of the weights
 is needed. Losses are per pair; both answers of a pair are always in one batch. On a GPU examples
-have rows of their own and nothing is compiled.
+have sequences of their own and nothing is compiled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import NothingToLearn
 from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.batches.batches import Batch, BuildBatch, RowLayout
+from mlx_finetuning.mlx_trainer.batches.batches import Batch, BatchLayout, BuildBatch
 from mlx_finetuning.mlx_trainer.batches.examples import Answers, CacheSlot, Example, pair, shortened
 from mlx_finetuning.mlx_trainer.gradient import loss
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
@@ -69,7 +69,7 @@ class PairBatch:
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """Source rows of the answers."""
+        """Rows of the dataset that the answers came from."""
         return self.batch.rows
 
 
@@ -161,7 +161,11 @@ def parts(items: Sequence[T], at_once: int, progress: Progress) -> Iterator[Sequ
 
 
 def with_reference(
-    model: nn.Module, pairs: Sequence[Pair], batch_size: int, layout: RowLayout, progress: Progress
+    model: nn.Module,
+    pairs: Sequence[Pair],
+    batch_size: int,
+    layout: BatchLayout,
+    progress: Progress,
 ) -> list[Pair]:
     """The pairs with the log-probabilities that the untrained model gives them."""
     model.eval()

@@ -1,4 +1,4 @@
-"""Short convolutions over time where several examples share a row: none reaches into another.
+"""Short convolutions over time where several examples share a sequence: none reaches into another.
 
 LFM2's blocks without attention mix each position with the two before it. A position's taps that lie
 in another example count as zero, as they do before an example's start.
@@ -18,7 +18,7 @@ from mlx_finetuning.mlx_trainer.model.patching import Proxy, replaced
 
 
 def _within_segments(convolution: nn.Conv1d, segments: mx.array, padded: mx.array) -> mx.array:
-    """A depthwise convolution [1, tokens, channels] of one row `padded` on the left by one less than
+    """A depthwise convolution [1, tokens, channels] of one sequence `padded` on the left by one less than
     its taps, in which a tap that lies in another segment counts as zero."""
     weight = convolution.weight.squeeze(-1)  # [channels, taps]
     taps, length = weight.shape[1], segments.size
@@ -34,7 +34,7 @@ def _within_segments(convolution: nn.Conv1d, segments: mx.array, padded: mx.arra
 
 @contextmanager
 def separated(model: nn.Module, segments: mx.array) -> Iterator[None]:
-    """Inside, short convolutions stay within their own segment of the one row.
+    """Inside, short convolutions stay within their own segment of the one sequence.
 
     segments: [tokens], the number of each token's example; those of an example lie together.
     """

@@ -40,7 +40,7 @@ LARGEST_CACHE = 4e9
 
 @contextmanager
 def only_supervised(model: nn.Module, positions: mx.array, length: int) -> Iterator[None]:
-    """Inside, the last block does no position-wise work at other positions of its one row.
+    """Inside, the last block does no position-wise work at other positions of its one sequence.
 
     positions: unique indices below `length`.
     """
@@ -48,8 +48,8 @@ def only_supervised(model: nn.Module, positions: mx.array, length: int) -> Itera
 
     def at_positions(module: nn.Module, x: mx.array) -> mx.array:
         # No index instead of `squeeze`: its derivative is a scatter.
-        rows = cast(mx.array, gather.take(x.squeeze(0), positions, back))
-        outputs = module(rows[None]).squeeze(0)  # [positions, width]
+        chosen = cast(mx.array, gather.take(x.squeeze(0), positions, back))
+        outputs = module(chosen[None]).squeeze(0)  # [positions, width]
         return cast(mx.array, gather.spread(outputs, positions, back))[None]
 
     block = model.layers[-1]
@@ -57,7 +57,7 @@ def only_supervised(model: nn.Module, positions: mx.array, length: int) -> Itera
         for part, name in _POSITION_WISE:
             owner = getattr(block, part, None) if part else block
             module = getattr(owner, name, None)
-            # An attention that is computed example by example knows no positions of the row.
+            # An attention that is computed example by example knows no positions of the sequence.
             if isinstance(module, nn.Module) and not isinstance(owner, Proxy):
                 proxy = Proxy(module, functools.partial(at_positions, module), is_parent=True)
                 changes.enter_context(replaced(owner, name, proxy))

@@ -1,6 +1,6 @@
 """Answers to many prompts at once: the greedy ones that `generate.answer` gives one by one, sooner.
 
-Prompts of similar length share a batch, padded for the prompt only; rows whose answer has ended
+Prompts of similar length share a batch, padded for the prompt only; sequences whose answer has ended
 leave it. Built on mlx-lm's batched caches. A model without them is asked one prompt at a time.
 
 Sums are added in another order than for one prompt, so where two tokens are equally likely to the
@@ -22,11 +22,11 @@ from mlx_finetuning.tokenization.answer import Answer
 POSITIONS = 8192
 """Most positions of one batch, padding and the longest answers included: bounds caches and scores."""
 SHRINK_AT = 0.75
-"""A batch is cut down when this share of its rows is left: every cut copies the caches."""
+"""A batch is cut down when this share of its sequences is left: every cut copies the caches."""
 
 Finished = Callable[[int], None]
 Choose = Callable[[mx.array], mx.array]
-"""[rows, vocabulary] logits to the [rows] tokens that follow."""
+"""[sequences, vocabulary] logits to the [sequences] tokens that follow."""
 
 
 def likeliest(logits: mx.array) -> mx.array:
@@ -104,10 +104,10 @@ def is_batchable(model: Any) -> bool:
     """Whether the model class takes batches with padding, tried on a few tokens.
 
     Gemma 2, for one, cannot broadcast the mask that mlx-lm's batched caches make, unless there are
-    as many rows as heads: hence seven.
+    as many sequences as heads: hence seven.
     """
     try:
-        _Rows(model, [[0] * length for length in range(1, 8)], likeliest).step()
+        _Sequences(model, [[0] * length for length in range(1, 8)], likeliest).step()
     except (AttributeError, TypeError, ValueError):
         return False
     return True
@@ -136,19 +136,19 @@ def _decode(
             yield None, []
         yield 0, written[0]
         return
-    rows = _Rows(loaded.model, prompts, choose)
-    while rows.unfinished:
+    sequences = _Sequences(loaded.model, prompts, choose)
+    while sequences.unfinished:
         ended = []
-        for index, token in rows.step():
+        for index, token in sequences.step():
             written[index].append(token)
             if token in ends or len(written[index]) == limits[index]:
                 ended.append(index)
                 yield index, written[index]
-        rows.drop(ended)
+        sequences.drop(ended)
         yield None, []
 
 
-class _Rows:
+class _Sequences:
     """The prompts of one batch while they are answered."""
 
     def __init__(self, model: Any, prompts: list[list[int]], choose: Choose) -> None:
@@ -156,8 +156,8 @@ class _Rows:
         """Indices of the prompts that are still answered."""
         self._model = model
         self._choose = choose
-        self._rows = list(self.unfinished)
-        """The prompt of every row in the caches; some may have ended."""
+        self._cached = list(self.unfinished)
+        """The prompt of every sequence in the caches; some may have ended."""
         single = make_prompt_cache(model)
         self._caches = [type(cache).merge([cache] * len(prompts)) for cache in single]
         self._read([prompt[:-1] for prompt in prompts])
@@ -193,16 +193,16 @@ class _Rows:
         self._next = self._predict(current)
         living = set(self.unfinished)
         tokens = cast(list[int], current.tolist())
-        pairs = zip(self._rows, tokens, strict=True)
+        pairs = zip(self._cached, tokens, strict=True)
         return [(index, token) for index, token in pairs if index in living]
 
     def drop(self, indices: Sequence[int]) -> None:
         """Prompts whose answers have ended."""
         self.unfinished = [index for index in self.unfinished if index not in indices]
-        if not self.unfinished or len(self.unfinished) > SHRINK_AT * len(self._rows):
+        if not self.unfinished or len(self.unfinished) > SHRINK_AT * len(self._cached):
             return
-        rows = [row for row, index in enumerate(self._rows) if index in set(self.unfinished)]
+        kept = [at for at, index in enumerate(self._cached) if index in set(self.unfinished)]
         for cache in self._caches:
-            cache.filter(rows)
-        self._next = self._next[mx.array(rows)]
-        self._rows = list(self.unfinished)
+            cache.filter(kept)
+        self._next = self._next[mx.array(kept)]
+        self._cached = list(self.unfinished)

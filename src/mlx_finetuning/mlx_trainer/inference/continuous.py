@@ -40,7 +40,7 @@ class ContinuousBatch:
 
     def _begin_anew(self) -> None:
         ends = [[end] for end in self._loaded.tokenizer.eos_token_ids]
-        self._rows = BatchGenerator(
+        self._generator = BatchGenerator(
             self._loaded.model,
             stop_tokens=ends,
             completion_batch_size=AT_ONCE,
@@ -48,7 +48,7 @@ class ContinuousBatch:
             prefill_step_size=PREFILL,
         )
         self._found: dict[int, deque[GenerationBatch.Response]] = {}
-        """By row, what is computed and not yet asked for."""
+        """By the generator's number of a question, what is computed and not yet asked for."""
 
     def stream(
         self,
@@ -73,16 +73,16 @@ class ContinuousBatch:
         self._taken += needed
         try:
             chooses = sampler(config.temperature, sampling, len(self._loaded.tokenizer))
-            (row,) = self._rows.insert(
+            (uid,) = self._generator.insert(
                 [prompt], [room], samplers=[chooses], logits_processors=[penalties(sampling)]
             )
-            yield from self._answer(row, len(prompt), others)
+            yield from self._answer(uid, len(prompt), others)
         finally:
             self._taken -= needed
 
-    def _answer(self, row: int, asked: int, others: int | None) -> AnswerChunks:
-        rows, found = self._rows, deque[GenerationBatch.Response]()
-        self._found[row] = found
+    def _answer(self, uid: int, asked: int, others: int | None) -> AnswerChunks:
+        generator, found = self._generator, deque[GenerationBatch.Response]()
+        self._found[uid] = found
         detokenizer = self._loaded.tokenizer.detokenizer
         count, reason = 0, None
         try:
@@ -90,7 +90,7 @@ class ContinuousBatch:
             yield AnswerChunk("", prompt_tokens=asked)
             while not reason:
                 if not found:
-                    self._compute(rows)
+                    self._compute(generator)
                 if not found:
                     yield AnswerChunk("", count, prompt_tokens=asked)
                     continue
@@ -108,16 +108,16 @@ class ContinuousBatch:
                 text = detokenizer.last_segment
                 yield AnswerChunk(text, count, has_ended, asked, likelihoods=likely)
         finally:
-            if rows is self._rows:
-                del self._found[row]
-                rows.remove([row])
+            if generator is self._generator:
+                del self._found[uid]
+                generator.remove([uid])
 
-    def _compute(self, rows: BatchGenerator) -> None:
-        """One step of all rows. What fails takes along those that share it, and none that come later."""
-        if rows is not self._rows:
+    def _compute(self, generator: BatchGenerator) -> None:
+        """One step of all questions. What fails takes along those that share it, and none that come later."""
+        if generator is not self._generator:
             raise RuntimeError("another question of the batch failed")
         try:
-            _, responses = rows.next()
+            _, responses = generator.next()
         except Exception:
             self._begin_anew()
             raise

@@ -14,7 +14,7 @@ from typing import Any, cast
 from mlx_finetuning.config import EvaluateConfig, TrainConfig
 from mlx_finetuning.errors import NothingToLearn
 from mlx_finetuning.language import N_, _
-from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
+from mlx_finetuning.mlx_trainer.batches.batches import BatchLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.gradient import loss
 from mlx_finetuning.mlx_trainer.inference import batch_generate
@@ -43,9 +43,9 @@ class Grade:
     """What it thought before its answer."""
 
 
-def row_layout(loaded: LoadedModel) -> RowLayout:
-    """How rows share one pass on this device, found by trying."""
-    return workload.row_layout(loaded.model, len(loaded.tokenizer.vocab), TrainConfig())
+def batch_layout(loaded: LoadedModel) -> BatchLayout:
+    """How examples share a sequence on this device, found by trying."""
+    return workload.batch_layout(loaded.model, len(loaded.tokenizer.vocab), TrainConfig())
 
 
 def grade(
@@ -55,12 +55,12 @@ def grade(
     progress: Progress,
     stage: str,
     *,
-    layout: RowLayout,
+    layout: BatchLayout,
     ask: bool,
 ) -> list[Grade]:
     """A grade per row; with `ask`, the questions that fit the context are answered greedily.
 
-    layout: of `row_layout`.
+    layout: of `batch_layout`.
     """
 
     def measured(count: int) -> None:
@@ -85,7 +85,7 @@ def grade(
 
 
 def _losses(
-    loaded: LoadedModel, rows: Sequence[Row], layout: RowLayout, measured: Callable[[int], None]
+    loaded: LoadedModel, rows: Sequence[Row], layout: BatchLayout, measured: Callable[[int], None]
 ) -> list[Grade]:
     parts: list[Example] = []
     for at, row in enumerate(rows):
@@ -93,15 +93,15 @@ def _losses(
             encoded = encode_rows(loaded, [row], loaded.context_length)
             parts += [replace(part, row=at) for part in encoded]
     nats, targets, done = [0.0] * len(rows), [0] * len(rows), 0
-    # Without shared rows, each is computed alone: padding would save little.
-    rows_of_parts = layout.rows(parts) if parts and layout.shares_rows else [[one] for one in parts]
-    for together in rows_of_parts:
+    # Without shared sequences, each is computed alone: padding would save little.
+    shares = parts and layout.shares_sequence
+    for group in layout.grouped(parts) if shares else [[one] for one in parts]:
         measured(done * len(rows) // len(parts))
-        values = iter(cast(list[float], loss.each(loaded.model, layout.build(together)).tolist()))
-        for part in together:
+        values = iter(cast(list[float], loss.each(loaded.model, layout.build(group)).tolist()))
+        for part in group:
             nats[part.row] += sum(itertools.islice(values, part.targets))
             targets[part.row] += part.targets
-        done += len(together)
+        done += len(group)
     return [Grade(*figures) for figures in zip(nats, targets, strict=True)]
 
 

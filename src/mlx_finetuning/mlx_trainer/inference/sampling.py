@@ -30,10 +30,10 @@ Sampler = Callable[[mx.array], mx.array]
 
 
 def sampler(temperature: float, config: SamplingConfig, vocabulary: int) -> Sampler:
-    """Draws from log-probabilities [rows, vocabulary]: greedily at temperature 0, else by a random
+    """Draws from log-probabilities [sequences, vocabulary]: greedily at temperature 0, else by a random
     state of its own, so that nobody else's question changes the answer."""
     if temperature == 0:
-        return cast(Sampler, greedy_sampler)  # one and the same, so that rows are drawn together
+        return cast(Sampler, greedy_sampler)  # one and the same, so that they are drawn together
     key = mx.random.key(secrets.randbits(63) if config.seed < 0 else config.seed)
 
     def draw(logprobs: mx.array) -> mx.array:

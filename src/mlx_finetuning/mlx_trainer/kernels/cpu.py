@@ -269,7 +269,7 @@ def attention_apart(
     window: int | None,
     lengths: Sequence[int],
 ) -> mx.array:
-    """`attention` of a row of examples of these lengths, each by itself."""
+    """`attention` of a sequence of examples of these lengths, each by itself."""
     return by_example(
         lambda q, k, v: attention(q, k, v, scale, window), lengths, queries, keys, values
     )
@@ -280,7 +280,7 @@ def by_example(
 ) -> mx.array:
     """`attend` applied to each example's part of the arrays [1, heads, tokens, size]."""
     # Cut at once: the derivative of a split is one concatenation, that of each slice an array
-    # of zeros as long as the row.
+    # of zeros as long as the sequence.
     starts = list(itertools.accumulate(lengths))[:-1]
     cut = [mx.split(array, starts, axis=2) for array in arrays]
     return mx.concatenate([attend(*parts) for parts in zip(*cut, strict=True)], axis=2)

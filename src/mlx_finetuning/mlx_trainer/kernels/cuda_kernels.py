@@ -74,7 +74,7 @@ def _kernel(
 
 @dataclass(frozen=True)
 class Spans:
-    """Where in a row that examples share each token's own example lies."""
+    """Where in a sequence that examples share each token's own example lies."""
 
     starts: mx.array
     """[tokens] int32."""
@@ -128,7 +128,7 @@ def attention(
     window: int | None = None,
     cap: float = 0.0,
 ) -> mx.array:
-    """Causal attention of each example of a row: [1, heads, tokens, size], keys and values with as
+    """Causal attention of each example of a sequence: [1, heads, tokens, size], keys and values with as
     many heads or a divisor of it. With `window`, a query sees that many positions, its own included;
     a score s becomes cap * tanh(s / cap), where `cap` is not 0.
     """

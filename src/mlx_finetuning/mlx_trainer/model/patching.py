@@ -27,8 +27,8 @@ CALL = "__call__"
 AS_LINEAR = "as_linear"
 
 FUNCTIONS = {
-    MASK: "mlx_lm.models.*: masks of rows that several examples share",
-    ATTENTION: "mlx_lm.models.*: each example of a row attends to itself; a faster CPU kernel",
+    MASK: "mlx_lm.models.*: masks of sequences that several examples share",
+    ATTENTION: "mlx_lm.models.*: each example of a sequence attends to itself; a faster CPU kernel",
     POSITION_SCALE: "mlx_lm.models.ministral3: queries grow with the position in their example",
     SWIGLU: "mlx_lm.models.*, switch_layers: MLX's exponential takes 9 ns a value on the CPU",
     ROPE: "mlx.core.fast: its derivative takes several passes on the CPU",

@@ -1,6 +1,6 @@
 """Logits at chosen positions only: a model's body and its head, run apart. And which parts these are.
 
-The body ends before the final norm and hands over the chosen rows; norm, head, soft-caps and
+The body ends before the final norm and hands over the chosen states; norm, head, soft-caps and
 scalings then see only those. Works for every model class of mlx-lm that keeps its blocks and a
 final norm in `.model`; of others the full logits are computed.
 """
@@ -64,11 +64,11 @@ def hidden_at(
     name = norm_name(inner)
 
     def chosen(hidden: mx.array) -> mx.array:
-        rows = hidden.reshape(-1, hidden.shape[-1])  # [examples * length, d_model]
+        states = hidden.reshape(-1, hidden.shape[-1])  # [sequences * length, d_model]
         if not unique:
-            return rows[positions]
+            return states[positions]
         return cast(
-            mx.array, gather.take(rows, positions, gather.inverse(positions, rows.shape[0]))
+            mx.array, gather.take(states, positions, gather.inverse(positions, states.shape[0]))
         )
 
     with replaced(inner, name, Proxy(getattr(inner, name), chosen)):

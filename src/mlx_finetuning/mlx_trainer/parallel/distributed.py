@@ -144,7 +144,7 @@ class RingGroup:
 
 def zero_sums(model: nn.Module, config: TrainConfig) -> Sums:
     """The sums of a rank that had no example."""
-    marks = len(objectives.MARKS) if objectives.of(config).is_per_row else 0
+    marks = len(objectives.MARKS) if objectives.of(config).is_per_item else 0
     arrays = trainable.of(model).arrays()
     gradients = {name: mx.zeros_like(value) for name, value in arrays.items()}
     return Sums(mx.zeros(1 + marks if marks else ()), gradients)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import GradientWorkerFailed, GradientWorkerLost, StudioError
 from mlx_finetuning.language import _
-from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
+from mlx_finetuning.mlx_trainer.batches.batches import BatchLayout
 from mlx_finetuning.mlx_trainer.gradient import backward
 from mlx_finetuning.mlx_trainer.gradient.backward import Gradient, Sums
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
@@ -65,7 +65,7 @@ class GradientTeam:
     def __init__(
         self,
         model: nn.Module,
-        layout: RowLayout,
+        layout: BatchLayout,
         gradient: Gradient,
         workers: Sequence[GradientWorker] = (),
         cache: ActivationCache | None = None,
@@ -120,7 +120,9 @@ class GradientTeam:
         for number, (worker, share) in enumerate(zip(busy, others, strict=True), 1):
             worker.ask(trained, share, (*seed, number))
         with cpu.blas_threads(1 if busy else None):
-            total = backward.by_rows(self._gradient, self._layout, self._cache, own, (*seed, 0))
+            total = backward.sums_of_examples(
+                self._gradient, self._layout, self._cache, own, (*seed, 0)
+            )
         for worker in busy:
             total = backward.added(total, worker.answer())
         return total

@@ -53,7 +53,7 @@ def serve(
     loaded = load(folder)
     model = loaded.model
     adapters.attach(model, config)
-    layout = workload.row_layout(model, len(loaded.tokenizer.vocab), config)
+    layout = workload.batch_layout(model, len(loaded.tokenizer.vocab), config)
     team = GradientTeam(model, layout, backward.gradient_for(model, config))
     answer(answers, trainable.frozen_fingerprint(model))
     group = distributed.RingGroup(rank, scratch)

@@ -79,7 +79,7 @@ def serve(
         except EOFError:
             return
         trainable.of(model).put({name: mx.array(value) for name, value in trained.items()})
-        sums = backward.by_rows(gradient, layout, cache, examples, seed)
+        sums = backward.sums_of_examples(gradient, layout, cache, examples, seed)
         gradients = {name: np.array(value) for name, value in sums.gradients.items()}
         answer(answers, (np.array(sums.loss), gradients))
 

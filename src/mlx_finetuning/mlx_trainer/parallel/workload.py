@@ -1,4 +1,4 @@
-"""What an update is computed from, and by whom: rows, processes, ranks, and what they cache.
+"""What an update is computed from, and by whom: examples, processes, ranks, and what they cache.
 
 Puts a team together and hands it over; what it computes is the loop's business.
 """
@@ -17,7 +17,7 @@ from mlx.utils import tree_flatten
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
+from mlx_finetuning.mlx_trainer.batches.batches import BatchLayout
 from mlx_finetuning.mlx_trainer.gradient import (
     backward,
     concatenated_attention,
@@ -54,7 +54,7 @@ class Workload:
 
     loaded: LoadedModel
     examples: Sequence[Item]
-    layout: RowLayout
+    layout: BatchLayout
     config: TrainConfig
     replayed: Sequence[Item] = ()
     """What the base says by itself; in indices they come behind the examples."""
@@ -120,8 +120,8 @@ class Workload:
         return [len(self.examples) + index for index in next(order)]
 
 
-def row_layout(model: nn.Module, vocabulary: int, config: TrainConfig) -> RowLayout:
-    """How examples share rows on this device; in rows of their own where the class needs it."""
+def batch_layout(model: nn.Module, vocabulary: int, config: TrainConfig) -> BatchLayout:
+    """How examples stand in a batch on this device; padded where the class needs it."""
     if mx.default_device() == mx.cpu:
         is_exact, shared = concatenated_attention.is_exact(model, vocabulary), batches.CONCATENATED
     else:
@@ -129,25 +129,29 @@ def row_layout(model: nn.Module, vocabulary: int, config: TrainConfig) -> RowLay
     return objectives.of(config).layout(shared if is_exact else batches.PADDED)
 
 
-def wider_rows(work: Workload) -> list[Workload]:
-    """The same with rows that hold more tokens, the widest first: on a GPU whose attention does not grow
-    with the row."""
+def wider_batches(work: Workload) -> list[Workload]:
+    """The same with batches that hold more tokens, the widest first: on a GPU whose attention does not
+    grow with the sequence."""
     if work.layout.build is not batches.packed or not packed_attention.uses_kernels(
         work.loaded.model
     ):
         return []
-    return [with_rows(work, tokens) for tokens in batches.WIDE_ROWS]
+    return [with_batch_tokens(work, tokens) for tokens in batches.WIDE_TOKENS]
 
 
-def with_rows(work: Workload, tokens: int) -> Workload:
-    """The same with rows that hold so many tokens."""
-    return dataclasses.replace(work, layout=dataclasses.replace(work.layout, row_tokens=tokens))
+def with_batch_tokens(work: Workload, tokens: int) -> Workload:
+    """The same with batches that hold so many tokens."""
+    return dataclasses.replace(work, layout=dataclasses.replace(work.layout, batch_tokens=tokens))
 
 
 def processes(work: Workload) -> int:
     """How many processes share an update: what the settings ask for, or what pays."""
     config, model = work.config, work.loaded.model
-    if mx.default_device() != mx.cpu or not work.layout.shares_rows or work.loaded.folder is None:
+    if (
+        mx.default_device() != mx.cpu
+        or not work.layout.shares_sequence
+        or work.loaded.folder is None
+    ):
         return 1
     if config.processes:
         return min(config.processes, work.update_size)
@@ -200,7 +204,7 @@ def cache_bytes(work: Workload) -> int:
     # Noise on the embeddings makes every pass through the lower blocks another one.
     if not (config.keep_lower and is_reused) or config.neftune_alpha:
         return 0
-    if objectives.of(config).is_per_row or not work.layout.shares_rows:
+    if objectives.of(config).is_per_item or not work.layout.shares_sequence:
         return 0
     if not skipped_work.lowest_trained(model) or not skipped_work.can_cache(model):
         return 0

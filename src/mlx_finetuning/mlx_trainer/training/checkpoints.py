@@ -48,7 +48,7 @@ class TrainingState:
     """Examples computed at once, for the same reason."""
     recompute: str = "off"
     row_tokens: int = 0
-    """Tokens of a row that examples share, for the same reason; 0 as the device has them."""
+    """A layout's `batch_tokens`, for the same reason; 0 as the device has them."""
     computed_by: str = ""
     """The libraries of the last sitting (`backend.libraries`): others round otherwise too."""
     first_loss: float | None = None
@@ -108,8 +108,8 @@ def identity(
     trained, spaced = (hashlib.sha256(text.encode()) for text in settings)
     held = hashlib.sha256()
     learned = [*examples, *replayed]
-    for rows, digests in ((learned, (trained, spaced)), (held_out, (held,))):
-        for example in rows:
+    for some, digests in ((learned, (trained, spaced)), (held_out, (held,))):
+        for example in some:
             content = repr(example.content).encode()
             for digest in digests:
                 digest.update(content)

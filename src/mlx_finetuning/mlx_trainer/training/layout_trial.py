@@ -1,5 +1,5 @@
-"""Each row layout that this device can compute, tried on one update: its gradient against that of
-padded rows, and its time. A trial changes nothing of what runs choose.
+"""Each batch layout that this device can compute, tried on one update: its gradient against that of
+padded examples, and its time. A trial changes nothing of what runs choose.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FLOAT32_TOLERANCE, HALF_TOLERANCE = 1e-3, 5e-2
 def trials(
     loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig, progress: Progress
 ) -> tuple[LayoutTrial, ...]:
-    """The first update of a run on `rows`, by each layout in turn; padded rows come first.
+    """The first update of a run on `rows`, by each layout in turn; the padded one comes first.
 
     Attaches an adapter with random factors to `loaded`, for new ones have no gradient in half of
     their factors.
@@ -48,9 +48,9 @@ def trials(
     layouts = {"padded": batches.PADDED, "packed": batches.PACKED}
     if (
         mx.default_device() == mx.cpu
-    ):  # whose rows have lengths of their own, so it cannot be compiled
+    ):  # whose sequences have lengths of their own, so it cannot be compiled
         layouts["concatenated"] = batches.CONCATENATED
-    chosen = workload.row_layout(loaded.model, len(loaded.tokenizer.vocab), config)
+    chosen = workload.batch_layout(loaded.model, len(loaded.tokenizer.vocab), config)
     gradient = backward.gradient_for(loaded.model, config)
     sums: dict[str, Sums] = {}
     seconds = {name: float("inf") for name in layouts}
@@ -58,7 +58,7 @@ def trials(
     for number in range(1 + ROUNDS):
         for name, layout in layouts.items():
             began_s = time.perf_counter()
-            found = backward.by_rows(gradient, layout, None, update, (config.seed,))
+            found = backward.sums_of_examples(gradient, layout, None, update, (config.seed,))
             sums[name] = found.waited_for()
             if number:
                 seconds[name] = min(seconds[name], time.perf_counter() - began_s)

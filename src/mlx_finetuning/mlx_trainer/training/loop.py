@@ -153,7 +153,7 @@ def train(
         still = unpacking.is_packed(loaded.model)
         hooks.event("warning" if still else "unpacked", text=_(PACKED_JA if still else UNPACKED_JA))
     identity = checkpoints.identity(config, examples, held_out, loaded.folder, replayed)
-    layout = workload.row_layout(loaded.model, len(loaded.tokenizer.vocab), config)
+    layout = workload.batch_layout(loaded.model, len(loaded.tokenizer.vocab), config)
     # Asked of the untrained model, as what is replayed, so before a checkpoint is restored.
     examples, held_out = (
         objective.with_reference(loaded.model, items, config.batch_size, layout, hooks.progress)
@@ -171,7 +171,7 @@ def train(
         cut_answers,
         parent,
     )
-    if not objective.is_per_row and config.supervise == "answers":
+    if not objective.is_per_item and config.supervise == "answers":
         run.check(selfcheck.supervision(loaded, train_rows, examples))
     return run.go(rehearsed=rehearsed)
 
@@ -417,7 +417,7 @@ class _Run:
             recompute=state.recompute == "on",
             checks=tuple(self._checks),
             processes=state.processes,
-            padded=not self._work.layout.shares_rows,
+            padded=not self._work.layout.shares_sequence,
             objective=self._config.objective,
             resumed_from=self._resumed_from,
             stopped_early=self._stopped_early,
@@ -521,7 +521,7 @@ class _Run:
             left_s = self._time_left.left_s(state.update, len(found) - number)
             # A stop here leaves the validation undone; a resumed run begins with it.
             self._hooks.progress(Step(_(VALIDATION, "loss"), number, len(found), "", left_s))
-            sums = sums + backward.sums_of(self._model, batch, self._config)
+            sums = sums + backward.loss_and_marks(self._model, batch, self._config)
             count += batch.supervised
         self._time_left.validated(len(found), time.monotonic() - began_s)
         value, *marks = cast(list[float], (sums / count).tolist())

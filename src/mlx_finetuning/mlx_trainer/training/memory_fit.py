@@ -34,7 +34,7 @@ SPARE = 1.15
 NEAR = 0.5
 """Share of what a run may take beyond which a prediction is made of the longest example."""
 ROOMY = 0.7
-"""Share of what a run may take that wide rows may need."""
+"""Share of what a run may take that wide batches may need."""
 TOO_NEAR = 0.8
 """Share of what a run may take beyond which its updates are computed in smaller parts."""
 SHORT = 128
@@ -70,8 +70,8 @@ class MemoryFit:
     """Bytes, estimated."""
     allowed: int
     """Bytes that the run may take."""
-    row_tokens: int | None
-    """Tokens that examples sharing a row have together; None where each has its own."""
+    batch_tokens: int | None
+    """Tokens that examples sharing a sequence have together; None where each has its own."""
 
     @property
     def is_near(self) -> bool:
@@ -120,11 +120,11 @@ def fitted(work: Workload, limit: int, *, exactly: bool = False) -> MemoryFit:
         )
     count = min(wanted, largest)
     tried = _replaced(tried, micro_batch_size=count, processes=workload.processes(work))
-    for wider in workload.wider_rows(tried):
+    for wider in workload.wider_batches(tried):
         if need.of(wider, count) <= ROOMY * limit:
             tried = wider
             break
-    return MemoryFit(tried.config, largest, need.of(tried, count), limit, tried.layout.row_tokens)
+    return MemoryFit(tried.config, largest, need.of(tried, count), limit, tried.layout.batch_tokens)
 
 
 def _short(work: Workload) -> list[Item]:
@@ -230,13 +230,13 @@ def parts(examples: Sequence[Any], at_once: int) -> list[list[Any]]:
 
 
 def _cost_at_once(work: Workload, examples: Sequence[Any]) -> float:
-    """Of the most expensive row, with what fills it up."""
+    """Of the most expensive batch, with what fills it up."""
 
-    def of_row(row: Sequence[Any]) -> float:
-        lengths = [len(item.tokens) for item in row]
+    def of_batch(group: Sequence[Any]) -> float:
+        lengths = [len(item.tokens) for item in group]
         return sum(map(cost, lengths)) + -sum(lengths) % work.layout.step
 
-    return max(map(of_row, work.layout.rows(examples)))
+    return max(map(of_batch, work.layout.grouped(examples)))
 
 
 def _gb(size: float) -> float:

@@ -47,7 +47,7 @@ class MemoryWatch:
             state.micro_batch_size = fit.config.micro_batch_size
             state.recompute = fit.config.recompute
             state.processes = fit.config.processes
-            state.row_tokens = fit.row_tokens or 0
+            state.row_tokens = fit.batch_tokens or 0
             self._event("fit", **fit.figures(work))
             for text in _warnings(work, fit):
                 self._event("warning", text=text)
@@ -58,8 +58,8 @@ class MemoryWatch:
             micro_batch_size=state.micro_batch_size,
             recompute=state.recompute,
         )
-        if work.layout.shares_rows and state.row_tokens:
-            work = workload.with_rows(work, state.row_tokens)
+        if work.layout.shares_sequence and state.row_tokens:
+            work = workload.with_batch_tokens(work, state.row_tokens)
         return dataclasses.replace(work, config=config)
 
     def look(self, team: workload.Team, state: TrainingState) -> None:
@@ -112,7 +112,7 @@ class MemoryWatch:
 
 def _warnings(work: Workload, fit: memory_fit.MemoryFit) -> Iterator[str]:
     """How updates are computed otherwise than asked for, and what that costs."""
-    if not work.layout.shares_rows and not objectives.of(work.config).is_per_row:
+    if not work.layout.shares_sequence and not objectives.of(work.config).is_per_item:
         yield (
             _(
                 "このモデルの層では、複数の例を1行に並べて計算できません。"

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.language import N_, _
-from mlx_finetuning.mlx_trainer.batches.batches import RowLayout
+from mlx_finetuning.mlx_trainer.batches.batches import BatchLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example, shortened
 from mlx_finetuning.mlx_trainer.gradient import loss, objectives, preference
 from mlx_finetuning.mlx_trainer.inference import batch_generate
@@ -168,7 +168,7 @@ def rehearse(
 
 def _hindrance(loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig) -> str:
     """Why the run cannot replay anything, or should not; empty if it can."""
-    if objectives.objective_for(config, rows).is_per_row:
+    if objectives.objective_for(config, rows).is_per_item:
         return _("好みの比較の学習では、しません。")
     if any("text" in row for row in rows):
         return _("文章の続きを学習するときは、しません。")
@@ -268,7 +268,7 @@ def _distinct(questions: Sequence[str]) -> list[str]:
 def with_reference(
     loaded: LoadedModel,
     examples: Sequence[Example],
-    layout: RowLayout,
+    layout: BatchLayout,
     progress: Progress,
     known: dict[tuple[int, ...], NDArray[np.float32]] | None = None,
 ) -> list[Example]:

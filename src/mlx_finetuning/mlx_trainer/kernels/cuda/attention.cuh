@@ -1,7 +1,7 @@
-// Causal attention of a row that several examples share, each by itself: FlashAttention-2 (Dao 2023,
+// Causal attention of a sequence that several examples share, each by itself: FlashAttention-2 (Dao 2023,
 // "Faster Attention with Better Parallelism and Work Partitioning"), whose symbols the code has: S
 // scores, P probabilities, O outputs, D the row sums of dO * O. Blocks of keys that no query of a block
-// sees are never loaded, so that work grows with the examples' lengths, not with the row's.
+// sees are never loaded, so that work grows with the examples' lengths, not with the sequence's.
 //
 // q, o [tokens, heads, SIZE]; k, v [tokens, groups, SIZE]; lse, delta [heads, tokens] float32, in powers
 // of two. `starts` and `ends` [tokens]: where a token's example begins and ends. A query sees keys from
@@ -216,7 +216,7 @@ __device__ __forceinline__ float max_of_four(float value) {
 
 // --- scores ----------------------------------------------------------------------------------
 
-// The first key that a query sees; beyond the row's end itself alone.
+// The first key that a query sees; beyond the sequence's end itself alone.
 __device__ __forceinline__ int first_seen(const int* starts, int query, const Shape& shape) {
   int start = query < shape.length ? starts[query] : query;
   return shape.window ? max(start, query - shape.window + 1) : start;
@@ -436,7 +436,7 @@ __device__ void backward_of_keys(
       int64_t at = static_cast<int64_t>(head) * shape.length + query + i;
       lses[stage][i] = is_inside ? lse[at] : 0.0f;
       deltas[stage][i] = is_inside ? delta[at] : 0.0f;
-      // Beyond the row's end a query sees nothing of it.
+      // Beyond the sequence's end a query sees nothing of it.
       froms[stage][i] = is_inside ? first_seen(starts, query + i, shape) : shape.length;
     }
     load_pair<QUERIES, SIZE, THREADS>(
