@@ -131,7 +131,12 @@ DATA: dict[str, set[str]] = {
     },
     "quantizer/vocabulary/control_names.py": {"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},
     "quantizer/vocabulary/pre_tokenizer.py": {"[一-龥\u3040-ゟ゠-ヿ]+"},
-    "tasks/ends.py": {"こんにちは", "はい", "質問です", "日本語で答えてください"},  # to the model
+    "tasks/usability.py": {
+        "こんにちは",
+        "はい",
+        "質問です",
+        "日本語で答えてください",
+    },  # to the model
     "tasks/reference.py": {"質問です。\n\n  2行目。", "日本語で答えてください。"},  # the same
     "tokenization/template_trial.py": {"こんにちは", "はい。", "終わりです"},
     "utils/validators.py": {"【", "】"},
@@ -354,13 +359,6 @@ for _ in TABLE: pass
     marks = Marks(tree, set())
     assert (len(marks.unmarked), len(marks.at_import)) == (1, 1)
     assert (len(marks.cached), len(marks.throwaways)) == (1, 1)
-
-
-def test_faults_of_weights_begin_alike(english: None) -> None:
-    """A certificate leaves them out where the fault has a name (`tasks.certify`)."""
-    told = [message for message in messages.read() if str(message.id).startswith("重み {name")]
-    assert len(told) > 5
-    assert all(message.string.startswith(_("重み ")) for message in told)
 
 
 # --- the choice --------------------------------------------------------------------------

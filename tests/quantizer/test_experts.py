@@ -30,7 +30,7 @@ from mlx_finetuning.quantizer.verify import (
     proof,
     structure,
     tensor_error,
-    verify,
+    verification,
 )
 from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
 from mlx_finetuning.quantizer.vocabulary import tokenizer
@@ -435,7 +435,7 @@ def test_faults_show_in_the_weights_and_in_the_logits(
         gguf_reader.read(written), tensor_error.errors(gguf_reader.read(written), true)
     )
     assert tensor_error.problems(file, tensor_error.errors(file, true))
-    assert verify.proof_problems(compare_logits(faulty, [reference(network_of(folder))], 512))
+    assert verification.proof_problems(compare_logits(faulty, [reference(network_of(folder))], 512))
 
 
 GPT_OSS_FAULTS = {
@@ -451,7 +451,7 @@ def test_faults_of_gpt_oss_show(tmp_path: Path, fault: Callable[[Tensors], None]
     export_gguf(tmp_path / "m", None, {"F32": tmp_path / "m.gguf"})
     faulty = rewrite(tmp_path / "m.gguf", tmp_path / "faulty.gguf", change_tensors=fault)
     found = compare_logits(faulty, [reference(network_of(tmp_path / "m"))], 512)
-    assert verify.proof_problems(found)
+    assert verification.proof_problems(found)
 
 
 @pytest.mark.parametrize("key", ["expert_used_count", "attention.layer_norm_rms_epsilon"])

@@ -14,7 +14,7 @@ from mlx_lm.utils import load_model
 
 from mlx_finetuning.errors import ModelSettingUnsupported, WeightsIncomplete
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.verify import proof, structure, verify
+from mlx_finetuning.quantizer.verify import proof, structure, verification
 from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.write.export import export_gguf, read_config, stored_config
@@ -196,7 +196,7 @@ def test_faults_of_values_show_in_the_logits(
     tmp_path: Path, folder: Path, written: Path, fault: Callable[[Tensors], None]
 ) -> None:
     faulty = rewrite(written, tmp_path / "faulty.gguf", change_tensors=fault)
-    assert verify.proof_problems(compare_logits(faulty, [reference(folder)], 512))
+    assert verification.proof_problems(compare_logits(faulty, [reference(folder)], 512))
 
 
 @pytest.mark.parametrize(("key", "value"), METADATA_FAULTS.values(), ids=METADATA_FAULTS)

@@ -16,7 +16,7 @@ from mlx_finetuning.errors import AdapterUnusable, ModelSettingUnsupported, Weig
 from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.verify import structure, verify
+from mlx_finetuning.quantizer.verify import structure, verification
 from mlx_finetuning.quantizer.verify.parity import LogitParity, Reference, compare, compare_logits
 from mlx_finetuning.quantizer.vocabulary import tokenizer
 from mlx_finetuning.quantizer.write import fused, trained_weights
@@ -164,9 +164,9 @@ def test_faults_of_values_show_in_the_logits(
 ) -> None:
     folder = folders[family]
     true = folder.with_suffix(".gguf")
-    assert not verify.proof_problems(compare_logits(true, [reference(folder)], 512))
+    assert not verification.proof_problems(compare_logits(true, [reference(folder)], 512))
     faulty = rewrite(true, tmp_path / "faulty.gguf", change_tensors=fault)
-    assert verify.proof_problems(compare_logits(faulty, [reference(folder)], 512))
+    assert verification.proof_problems(compare_logits(faulty, [reference(folder)], 512))
 
 
 @pytest.mark.parametrize("fault", METADATA_FAULTS)
@@ -188,14 +188,14 @@ def test_faults_of_settings_are_named_and_change_logits(
     )
     assert true == ()
     assert len(wrong) == 1 and key.partition(".")[2] in wrong[0]
-    assert verify.proof_problems(compare_logits(faulty, [reference(folder)], 512))
+    assert verification.proof_problems(compare_logits(faulty, [reference(folder)], 512))
 
 
 @pytest.mark.parametrize(("kl", "accepted"), [(9e-6, True), (1e-4, False), (float("nan"), False)])
 def test_ties_between_likeliest_tokens_are_no_fault(kl: float, accepted: bool) -> None:
     """Granite's flat logits on conversations that all begin alike: KL 1e-6, 98.5% agree."""
     found = LogitParity(540, kl, 5e-5, 0.985, 839.45, 839.49)
-    assert (verify.proof_problems(found) == []) == accepted
+    assert (verification.proof_problems(found) == []) == accepted
 
 
 # --- names and joined weights ------------------------------------------------------------

@@ -17,7 +17,7 @@ from mlx_lm.utils import load_adapters, load_model
 from mlx_finetuning.errors import AdapterUnusable, ModelSettingUnsupported, WeightsIncomplete
 from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.quantizer.llama_cpp import ggml
-from mlx_finetuning.quantizer.verify import tensor_error, verify
+from mlx_finetuning.quantizer.verify import tensor_error, verification
 from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
 from mlx_finetuning.quantizer.write.export import export_gguf, read_config, sources
 from mlx_finetuning.utils import gguf_reader
@@ -190,7 +190,7 @@ def test_faults_show_in_the_weights_and_in_the_logits(
         gguf_reader.read(written), tensor_error.errors(gguf_reader.read(written), true)
     )
     assert tensor_error.problems(file, tensor_error.errors(file, true))
-    assert verify.proof_problems(compare_logits(faulty, [reference(folder)], 512))
+    assert verification.proof_problems(compare_logits(faulty, [reference(folder)], 512))
 
 
 # --- refuses instead of guessing ---------------------------------------------------------

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from mlx_finetuning import files
 from mlx_finetuning.errors import ExportNotProven, GgufUnreadable
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.verify import structure, verify
+from mlx_finetuning.quantizer.verify import structure, verification
 from mlx_finetuning.quantizer.verify.parity import Reference, compare_logits
 from mlx_finetuning.quantizer.verify.results import Verification
 from mlx_finetuning.quantizer.vocabulary import tokenizer
@@ -57,7 +57,7 @@ def written(model: Path) -> dict[str, Path]:
 
 def examined(gguf: Path, model: Path, references: list[Reference]) -> Verification:
     original = Tokenizer.from_file(str(model / "tokenizer.json"))
-    return verify.examine(
+    return verification.examine(
         gguf,
         model,
         None,
@@ -79,7 +79,7 @@ def test_true_file_is_proven(
     assert report.logits.top1_agreement >= 0.99
     assert report.tokens.texts > 150
     assert "同じ動き" in report.verdict
-    verify.require_proven(report, written["F16"])
+    verification.require_proven(report, written["F16"])
 
 
 def test_quantized_file_gets_figures_and_no_gate(
@@ -95,7 +95,7 @@ def test_quantized_file_gets_figures_and_no_gate(
 def test_report_is_kept_beside_the_file(
     model: Path, written: dict[str, Path], references: list[Reference]
 ) -> None:
-    kept = verify.write(examined(written["F16"], model, references), written["F16"])
+    kept = verification.write(examined(written["F16"], model, references), written["F16"])
     path = written["F16"].with_name("F16.export_report.json")
     assert kept.report_path == str(path)
     record = files.read_json(path)
@@ -177,7 +177,7 @@ def test_faults_in_tensors_are_caught(
     report = examined(faulty, model, references)
     assert not report.proven
     with pytest.raises(ExportNotProven) as caught:
-        verify.require_proven(report, faulty)
+        verification.require_proven(report, faulty)
     assert caught.value.data["problems"]
 
 

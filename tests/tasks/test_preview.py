@@ -18,7 +18,7 @@ from mlx_finetuning.mlx_trainer.inference import grade
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_tokenizer
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
-from mlx_finetuning.tasks import ends, template_reading
+from mlx_finetuning.tasks import template_reading, usability
 from mlx_finetuning.tasks.preview import shown
 from mlx_finetuning.workspace import Workspace
 from support.chat_templates import TEMPLATES
@@ -252,7 +252,7 @@ def test_tools_of_a_row_are_in_what_is_shown_trained_and_asked(tiny: LoadedModel
     [example] = encode_rows(loaded, [row], 200)
     assert tiny.tokenizer.decode(example.tokens).startswith("[道具]天気予報")
     asked.clear()
-    layout = grade.row_layout(loaded)
+    layout = grade.batch_layout(loaded)
     grade.grade(
         loaded, [row], EvaluateConfig(max_tokens=1), silent, "評価", layout=layout, ask=True
     )
@@ -268,10 +268,10 @@ def test_what_ollama_will_not_read_is_said_with_its_rows(tmp_path: Path) -> None
     rows = [
         {**_chat("営業時間は？", answer), "row": row} for row, answer in ((2, "9時"), (3, "🦕"))
     ]
-    usability = ends.usability_of(tmp_path / "m", loaded, rows, tmp_path)
-    assert usability.engines_ja[:2] == ("MLX", "内蔵ランタイム")
-    assert any("3行目" in text and "<unk>" in text for text in usability.warnings_ja)
-    assert not any("2行目" in text for text in usability.warnings_ja)
+    usable = usability.usability_of(tmp_path / "m", loaded, rows, tmp_path)
+    assert usable.engines_ja[:2] == ("MLX", "内蔵ランタイム")
+    assert any("3行目" in text and "<unk>" in text for text in usable.warnings_ja)
+    assert not any("2行目" in text for text in usable.warnings_ja)
 
 
 def test_template_that_llama_cpp_cannot_read_is_said_before_training(tiny: LoadedModel) -> None:
@@ -282,8 +282,8 @@ def test_template_that_llama_cpp_cannot_read_is_said_before_training(tiny: Loade
         " | selectattr('tool_calls', 'undefined') %}{% endfor %}"
     )
     loaded = with_template(tiny, selecting + TEMPLATES["chatml"])
-    usability = ends.usability_of(tiny.folder, loaded, ROWS, tiny.folder)
-    assert usability == ends.Usability(("MLX",), (template_reading.UNREADABLE,))
+    usable = usability.usability_of(tiny.folder, loaded, ROWS, tiny.folder)
+    assert usable == usability.Usability(("MLX",), (template_reading.UNREADABLE,))
     loaded = with_template(tiny, "{# tool_calls #}" + TEMPLATES["chatml"])
-    usability = ends.usability_of(tiny.folder, loaded, ROWS, tiny.folder)
-    assert usability.engines_ja == ("MLX", "内蔵ランタイム", "Ollama")
+    usable = usability.usability_of(tiny.folder, loaded, ROWS, tiny.folder)
+    assert usable.engines_ja == ("MLX", "内蔵ランタイム", "Ollama")

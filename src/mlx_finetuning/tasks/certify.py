@@ -29,7 +29,7 @@ from mlx_finetuning.mlx_trainer.kernels import cpu
 from mlx_finetuning.mlx_trainer.model import adapter_layers
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Step
-from mlx_finetuning.quantizer.verify import diagnosis, parity, verify
+from mlx_finetuning.quantizer.verify import diagnosis, parity, verification
 from mlx_finetuning.quantizer.verify.parity import Reference
 from mlx_finetuning.quantizer.verify.written import ADAPTER
 from mlx_finetuning.runtime import Client, serve
@@ -144,7 +144,7 @@ def _ask_mlx(
         model = load(exported, asked_like=adapter)
     logit_parity = parity.compare((one, generate.logits(model, one.tokens)) for one in references)
     problems = []
-    if not logit_parity.mean_kl < verify.FUSED_KL:
+    if not logit_parity.mean_kl < verification.FUSED_KL:
         problems.append(_("予測の差が {kl:.3g} です。").format(kl=logit_parity.mean_kl))
     fused = certificate.row(
         "mlx-fused",
@@ -210,7 +210,7 @@ def _ask_ggufs(context: TaskContext, trained: TrainedAnswers) -> list[EngineRow]
     made = sorted(paths)
     if not made:
         return []
-    reference_model = reference.of_run(context, verify.MIN_TOKENS)
+    reference_model = reference.of_run(context, verification.MIN_TOKENS)
     rows = []
     for path in made:
         if path.stem.endswith(ADAPTER):
@@ -219,11 +219,8 @@ def _ask_ggufs(context: TaskContext, trained: TrainedAnswers) -> list[EngineRow]
         examined = reference.examine(reference_model, path, context.progress)
         faults = diagnosis.problems(path, reference_model.model, reference_model.adapter)
         # A named fault of the weights says more than each tensor's figure.
-        problems = [
-            problem
-            for problem in examined.problems
-            if not (faults and problem.startswith(_("重み ")))
-        ]
+        said = examined.weight_errors if faults else ()
+        problems = [problem for problem in examined.problems if problem not in said]
         quant = examined.structure.quant
         label = _("GGUF {quant}（llama.cpp）").format(quant=quant)
         with serve(path) as client:
@@ -237,7 +234,7 @@ def _ask_ggufs(context: TaskContext, trained: TrainedAnswers) -> list[EngineRow]
                 answers,
                 trained.answers,
                 parity=examined.logits,
-                is_exact=quant in verify.EXACT,
+                is_exact=quant in verification.EXACT,
                 problems=[*faults, *problems],
                 verdict=examined.verdict,
             )
@@ -278,7 +275,7 @@ def _ask_with_adapter(
             trained.answers,
             parity=compared,
             is_exact=False,
-            problems=verify.adapter_problems(compared),
+            problems=verification.adapter_problems(compared),
         )
     ]
 
@@ -343,7 +340,7 @@ def _ask_ollama(context: TaskContext, trained: TrainedAnswers) -> tuple[list[Eng
                 )
             )
             continue
-        is_exact = deployed.quant in verify.EXACT
+        is_exact = deployed.quant in verification.EXACT
         rows.append(
             certificate.row(
                 "ollama", label, name, answers, trained.answers, parity=None, is_exact=is_exact

@@ -20,7 +20,7 @@ from mlx_finetuning.files import JsonObject
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.inference import layerwise
-from mlx_finetuning.quantizer.verify import advice, parity, proof, verify
+from mlx_finetuning.quantizer.verify import advice, parity, proof, verification
 from mlx_finetuning.quantizer.verify.results import (
     Exported,
     ExportedFile,
@@ -42,7 +42,7 @@ def run(context: TaskContext) -> Exported:
     """
     settings, quants = _settings(context.config)
     for_gguf = settings.format in ("gguf", "gguf-lora")
-    tokens = max(settings.verify_tokens, verify.MIN_TOKENS)
+    tokens = max(settings.verify_tokens, verification.MIN_TOKENS)
     trained = reference.of_run(context, tokens, for_gguf=for_gguf)
     if settings.importance and settings.format == "gguf":
         trained = replace(trained, importance=reference.importance(context, trained))
@@ -82,10 +82,10 @@ def _gguf(context: TaskContext, trained: TrainedModel, quants: list[str]) -> Exp
         template_problems = reference.template_problems(trained, next(iter(drafts.values())))
         for quant, draft in drafts.items():
             examined = reference.examine(trained, draft, context.progress)
-            report = reports[quant] = verify.with_problems(examined, template_problems)
+            report = reports[quant] = verification.with_problems(examined, template_problems)
             context.event("verified", quant=quant, proven=report.proven, verdict=report.verdict)
         for quant, path in targets.items():
-            verify.require_proven(reports[quant], path)
+            verification.require_proven(reports[quant], path)
 
     written = export_gguf(
         trained.model,
@@ -99,7 +99,7 @@ def _gguf(context: TaskContext, trained: TrainedModel, quants: list[str]) -> Exp
     )
     summaries = {}
     for quant, path in targets.items():
-        report = verify.write(reports[quant], path, proven)
+        report = verification.write(reports[quant], path, proven)
         summaries[quant] = ExportedFile(
             path=report.path,
             report_path=report.report_path,
@@ -119,7 +119,7 @@ def _gguf(context: TaskContext, trained: TrainedModel, quants: list[str]) -> Exp
 
 def _require_exact(name: str, proof_parity: LogitParity) -> None:
     """Of an unquantized proof. Raises ExportNotProven."""
-    problems = verify.proof_problems(proof_parity)
+    problems = verification.proof_problems(proof_parity)
     if problems:
         raise ExportNotProven(path=name, problems=problems)
 
@@ -183,7 +183,7 @@ def _gguf_lora(context: TaskContext, trained: TrainedModel, quants: list[str]) -
         adapter_files.write_gguf(trained.model, trained.adapter, temporary, trained.name)
         changed = adapter_files.check_gguf(trained.model, trained.adapter, temporary)
         on_base = reference.compare_on_base(trained, temporary, context.progress)
-        if on_base is not None and (problems := verify.adapter_problems(on_base)):
+        if on_base is not None and (problems := verification.adapter_problems(on_base)):
             raise ExportNotProven(path=str(path), problems=problems)
     figures = _(
         "llama.cppでベースに適用すると、予測の差 {kl:.2g}、読み直した{changed}個の重みの変化が一致"
@@ -217,7 +217,7 @@ def _fused_folder(
         sequences = [one.tokens for one in trained.references]
         logits = layerwise.logits(temporary, None, sequences)
         logit_parity = parity.compare(zip(trained.references, logits, strict=True))
-        if not logit_parity.mean_kl < verify.FUSED_KL:
+        if not logit_parity.mean_kl < verification.FUSED_KL:
             problem = _("予測の差が {kl:.3g}").format(kl=logit_parity.mean_kl)
             raise ExportNotProven(path=str(folder), problems=[problem])
     figures = _("mlx-lmで読み直して、予測の差 {kl:.2g}").format(kl=logit_parity.mean_kl)

@@ -28,7 +28,7 @@ from mlx_finetuning.mlx_trainer.batches.token_text import token_texts
 from mlx_finetuning.mlx_trainer.gradient import judged
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load_tokenizer
 from mlx_finetuning.progress import Step
-from mlx_finetuning.tasks import ends
+from mlx_finetuning.tasks import usability
 from mlx_finetuning.tokenization import gate, reasoning
 from mlx_finetuning.tokenization.reasoning import FIELDS
 from mlx_finetuning.tokenization.rows import Row, read_rows
@@ -63,7 +63,7 @@ def run(context: TaskContext) -> Preview:
     split, row = _choose(rows, number, settings.dataset)
     totals = _count(context, loaded, all_rows, limit, settings.supervise)
     tiny = models.resolve(models.BUILT_IN, context.workspace)
-    usability = ends.usability_of(folder, loaded, all_rows, tiny)
+    usable = usability.usability_of(folder, loaded, all_rows, tiny)
     first, *others = shown(loaded, row, limit, settings.supervise)
     is_preference = "chosen" in row
     ignores_tools = bool(row.get("tools")) and (
@@ -80,8 +80,8 @@ def run(context: TaskContext) -> Preview:
         more=() if is_preference else tuple(others),
         label=row.get("label"),
         tools_ignored=ignores_tools,
-        ends=usability.engines_ja,
-        warnings=(*usability.warnings_ja, *row_warnings.of_texts(loaded, all_rows)),
+        ends=usable.engines_ja,
+        warnings=(*usable.warnings_ja, *row_warnings.of_texts(loaded, all_rows)),
         totals=totals,
     )
 

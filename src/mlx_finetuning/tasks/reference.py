@@ -3,7 +3,7 @@
 Rows come from the test split first, then valid, then train; of preference rows the better answer
 counts. Built-in texts fill up where rows are too few, and the general questions stand in where they
 hold no conversation. What the model says is computed once, layer by layer, before a file is written.
-Judges nothing; `quantizer.verify.verify` does.
+Judges nothing; `quantizer.verify.verification` does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mlx_finetuning.mlx_trainer.inference import layerwise
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.quantizer.families import registry
-from mlx_finetuning.quantizer.verify import parity, proof, reach, verify
+from mlx_finetuning.quantizer.verify import parity, proof, reach, verification
 from mlx_finetuning.quantizer.verify.parity import Reference
 from mlx_finetuning.quantizer.verify.results import LogitParity, Verification
 from mlx_finetuning.quantizer.vocabulary import tokenizer as written_tokenizer
@@ -37,7 +37,7 @@ from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat, TokenizerM
 from mlx_finetuning.quantizer.write import export
 from mlx_finetuning.runtime import serve
 from mlx_finetuning.tasks import template_reading
-from mlx_finetuning.tasks.ends import chat_format, encode_with
+from mlx_finetuning.tasks.usability import chat_format, encode_with
 from mlx_finetuning.tokenization import battery
 from mlx_finetuning.tokenization.rows import Row, read_rows
 from mlx_finetuning.utils import gguf_base
@@ -152,7 +152,7 @@ def general_conversations() -> tuple[Messages, ...]:
 def examine(trained: TrainedModel, gguf: Path, progress: Progress) -> Verification:
     """Compare a file with what the run trained. Raises GgufUnreadable, QuantizerUnusable."""
     has_template = trained.loaded.chat.template is not None
-    return verify.examine(
+    return verification.examine(
         gguf,
         trained.model,
         trained.adapter,

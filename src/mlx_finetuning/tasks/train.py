@@ -51,7 +51,7 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
     from mlx_finetuning import mlx_trainer
 
     mlx_trainer.for_training()
-    from mlx_finetuning.tasks import ends
+    from mlx_finetuning.tasks import usability
 
     train_rows, valid_rows = read_splits(context, settings.dataset)
     base = gguf_base.read(model)
@@ -60,14 +60,14 @@ def _with_mlx(context: TaskContext, settings: TrainConfig, model: Path) -> Train
         base.require_same_bytes()
     loaded = load_for(train_rows, model, settings)
     tiny = models.resolve(models.BUILT_IN, context.workspace)
-    usability = ends.usability_of(model, loaded, [*train_rows, *valid_rows], tiny)
+    usable = usability.usability_of(model, loaded, [*train_rows, *valid_rows], tiny)
     context.event(
         "ends",
         text=_("学習したモデルを使える場所: {engines}").format(
-            engines=_("、").join(usability.engines_ja)
+            engines=_("、").join(usable.engines_ja)
         ),
     )
-    for text in usability.warnings_ja:
+    for text in usable.warnings_ja:
         context.event("warning", text=text)
     result = learn(context, settings, loaded, train_rows, valid_rows)
     if base is not None:

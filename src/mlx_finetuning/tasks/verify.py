@@ -9,7 +9,7 @@ from mlx_finetuning.config import ExportConfig
 from mlx_finetuning.errors import GgufUnreadable
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.language import _
-from mlx_finetuning.quantizer.verify import verify
+from mlx_finetuning.quantizer.verify import verification
 from mlx_finetuning.quantizer.verify.results import Verification
 from mlx_finetuning.tasks import reference
 
@@ -24,7 +24,7 @@ def run(context: TaskContext) -> Verification:
     settings = config.load(ExportConfig, values)
     if not path.is_file():
         raise GgufUnreadable(path=str(path), reason=_("ファイルがありません。"))
-    trained = reference.of_run(context, max(settings.verify_tokens, verify.MIN_TOKENS))
+    trained = reference.of_run(context, max(settings.verify_tokens, verification.MIN_TOKENS))
     report = reference.examine(trained, path, context.progress)
-    report = verify.with_problems(report, reference.template_problems(trained, path))
-    return verify.write(report, path)
+    report = verification.with_problems(report, reference.template_problems(trained, path))
+    return verification.write(report, path)

@@ -8,7 +8,7 @@ from mlx_finetuning.quantizer.verify.results import Candidate, Verification
 
 CANDIDATES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M")
 MOST_KL = 0.1
-"""Nats; up to here the difference is called small (`verify.BANDS`)."""
+"""Nats; up to here the difference is called small (`verification.BANDS`)."""
 MOST_PERPLEXITY_CHANGE = 0.05
 LEAST_TOP1 = 0.95
 """One other word in twenty; averages alone let Q2_K pass with one in ten."""

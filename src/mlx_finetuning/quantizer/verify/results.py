@@ -84,6 +84,8 @@ class Verification:
     """Whether nothing speaks against the file."""
     warnings: tuple[str, ...] = ()
     """In Japanese: what is different without speaking against the file."""
+    weight_errors: tuple[str, ...] = ()
+    """Those of `problems` that say by how much a weight is off."""
     report_path: str = ""
     """Where this is kept."""
     proof: Proof | None = None

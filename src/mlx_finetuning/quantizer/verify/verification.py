@@ -87,7 +87,8 @@ def examine(
     logits = compare_logits(
         gguf, references, registry.of(config).context_for(config, context), progress
     )
-    problems = [*described.problems, *tensor_error.problems(file, errors)]
+    weight_errors = tensor_error.problems(file, errors)
+    problems = [*described.problems, *weight_errors]
     if tokens.differing:
         problems.append(parity.problem(tokens))
     if not ends:
@@ -104,6 +105,7 @@ def examine(
         warnings=tuple(parity.warnings(tokens)),
         verdict=_verdict(described.quant, logits, problems),
         proven=not problems,
+        weight_errors=tuple(weight_errors),
     )
 
 
