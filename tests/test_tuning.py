@@ -37,7 +37,9 @@ def test_the_usual_settings_are_tried_first_and_no_choice_twice() -> None:
 def test_where_the_usual_rank_is_high_already_more_updates_are_tried_first() -> None:
     wide = dataclasses.replace(USUAL, rank=64, alpha=128.0)
     assert tuning.choices(wide, 12, rewords=True)[1] == Choice(1e-3, 64, 400)
-    usual, longer = tuning.plan(wide, 85, SPEED, rewords=False).short
+    made = tuning.plan(wide, 85, SPEED, rewords=False)
+    usual, likeliest = made.short
+    longer = tuning.lengthened(made, likeliest, 60.0)
     assert longer.rank == usual.rank and longer.updates > usual.updates
 
 
@@ -69,21 +71,25 @@ def test_what_is_replayed_is_tried_where_it_can_be_and_costs_its_time() -> None:
     assert same.trial_s(replaying, 0.5) == pytest.approx(same.trial_s(usual, 0.5))
 
 
-def test_three_times_the_usual_time_compares_the_best_and_the_usual_to_the_end() -> None:
+def test_three_times_the_usual_time_trains_the_usual_and_the_likeliest_to_the_end() -> None:
     made = tuning.plan(USUAL, 3 * 31 + SPEED.spent_s, SPEED, rewords=False)
-    assert (made.finalists, made.rungs) == (2, (0.25,))
-    assert len(made.short) >= tuning.LEAST_CHOICES
-    less = tuning.plan(USUAL, 75, SPEED, rewords=False)
-    assert (less.finalists, less.rungs, len(less.short)) == (2, (), 2)
+    assert (made.finalists, made.rungs, len(made.short)) == (2, (), 2)
+    more = tuning.plan(USUAL, 6 * 31 + SPEED.spent_s, SPEED, rewords=False)
+    assert (more.finalists, more.rungs) == (2, (0.25,))
+    assert len(more.short) >= tuning.LEAST_CHOICES
     assert tuning.plan(USUAL, 45, SPEED, rewords=False).finalists == 1
 
 
 def test_where_nothing_can_be_compared_the_likeliest_choice_gets_the_time_that_is_left() -> None:
     made = tuning.plan(USUAL, 85, SPEED, rewords=False)
-    assert made.rungs == () and made.choices[0].updates == 200
     usual, likeliest = made.short
-    assert usual.updates < likeliest.updates <= tuning.LONGER * usual.updates
-    assert 0.9 < tuning.needed_s(made) / (tuning.MARGIN * (85 - SPEED.spent_s)) <= 1.001
+    assert made.rungs == () and usual.updates == likeliest.updates == 200
+    for left_s in (20.0, 45.0, 60.0, 80.0, 500.0):
+        longer = tuning.lengthened(made, likeliest, left_s)
+        assert dataclasses.replace(longer, updates=200) == likeliest
+        assert longer == likeliest or made.trial_s(longer, 1.0) <= left_s
+    updates = {tuning.lengthened(made, likeliest, 30.0 + 0.1 * at).updates for at in range(600)}
+    assert updates == {200, *(round(200 * one) for one in tuning.LENGTHS)}
 
 
 def test_time_that_is_left_goes_to_the_best_that_was_only_compared_then_to_what_was_not_tried() -> (
@@ -177,6 +183,18 @@ def test_the_usual_settings_win_unless_another_is_better_by_more_than_a_little()
     )
     better = trial(1, [0.9] * 40)
     assert tuning.winner([usual, better], 42) == better
+
+
+def test_where_answers_say_the_same_a_much_lower_loss_decides() -> None:
+    usual = trial(0, [0.5] * 8, loss=0.2)
+    for loss, number in ((0.19, 0), (0.1, 1)):
+        other = trial(1, [0.5] * 8, loss=loss)
+        assert tuning.winner([usual, other], 42).number == number
+    worse = trial(1, [0.4] * 8, loss=0.1)
+    forgets = trial(1, [0.5] * 8, [0.5] * 10, loss=0.1)
+    knows = trial(0, [0.5] * 8, [1.0] * 10, loss=0.2)
+    assert tuning.winner([usual, worse], 42) == usual
+    assert tuning.winner([knows, forgets], 42) == knows
 
 
 def test_a_paired_difference_is_that_of_the_normal_theory() -> None:

@@ -26,14 +26,16 @@ FINALISTS = 2
 """Choices that are trained to the end, where the time allows: the best and the usual ones."""
 COUNTS = (16, 12, 8, 6, 5, 4, 3, 2)
 """How many choices are tried, the most that fit."""
-LEAST_CHOICES = 3
-"""With fewer no short trials are worth their time."""
+LEAST_CHOICES = 5
+"""With fewer no short trials are worth their time: the likeliest choice makes more of it."""
 TOLD = 0.2
 """The goal's measure below which answers tell nothing yet, and the loss does."""
 FORGETTING = 0.5
 """Points that a forgotten share costs, in points of the goal's measure."""
 NEARLY_EQUAL = 0.02
 """Points below which a difference that is not sure is not worth another setting."""
+LOWER_LOSS = 0.8
+"""Of the usual settings' loss, at most, where it has to decide because answers say the same."""
 LONGEST_FINAL = 0.5
 """Share of the time that the last run may take; with more, updates are cut."""
 LEAST_UPDATES = 8
@@ -48,9 +50,9 @@ still better than none."""
 RANK_COSTS = 0.1
 """By which an update is longer for each time that a choice's rank is the usual one: 1.2 to 1.4 at four
 times on tiny-ja, less on wider models."""
-LONGER = 2.0
+LENGTHS = (2.5, 2.0, 1.6, 1.25)
 """Updates of the likeliest choice, in multiples of the usual, where the time of two last runs leaves
-room for them and for no comparison."""
+room for them and for no comparison. Steps, so that speeds a little apart give the same choice."""
 WITHOUT_GAIN = 3
 """Further choices in a row trained to the end for nothing, after which no more are."""
 RATES, RANKS, UPDATES, WORDINGS = (1 / 3, 1.0, 3.0), (0.5, 1.0, 4.0), (0.5, 1.0, 2.0), (0.0, 0.5)
@@ -258,8 +260,8 @@ def plan(
     `choices`.
 
     Rather than be compared once more half-way, the best and the usual settings are both trained to
-    the end, and rather than be compared when little was learned, the two likeliest are. Where the usual
-    training alone takes too much of the time, all choices get fewer updates.
+    the end, and rather than that a few are compared when little was learned, the two likeliest are. Where
+    the usual training alone takes too much of the time, all choices get fewer updates.
     """
     left_s = MARGIN * (seconds - speed.spent_s)
 
@@ -269,14 +271,17 @@ def plan(
         start = dataclasses.replace(base, iterations=updates)
         tried = choices(start, COUNTS[0], rewords=rewords, replay=replay)
         is_cut = updates < base.iterations
-        made = Plan(seconds, speed, tried, is_cut, rungs, finalists, count)
-        return made if rungs else _filled(made, left_s)
+        if not rungs:
+            tried = (tried[0], dataclasses.replace(tried[1], updates=updates), *tried[2:])
+        return Plan(seconds, speed, tried, is_cut, rungs, finalists, count)
 
     def largest(rungs: tuple[float, ...], finalists: int) -> Plan:
         for count in COUNTS if rungs else (FINALISTS,):
             compared = made(count, LONGEST_FINAL, rungs, finalists)
             is_told = not rungs or rungs[0] * compared.choices[0].updates >= LEAST_UPDATES
-            if is_told and needed_s(compared) <= left_s and not (compared.is_cut and finalists > 1):
+            # The length of a last run that follows no trials is made to fit when it begins.
+            fits = needed_s(compared) <= (left_s if rungs else left_s / MARGIN)
+            if is_told and fits and not (compared.is_cut and finalists > 1):
                 return compared
         return made(1, 1.0, RUNGS, 1)
 
@@ -290,16 +295,12 @@ def plan(
     return next((one for one in found if one.compared > 1), found[0])
 
 
-def _filled(plan: Plan, left_s: float) -> Plan:
-    """With so many updates of the likeliest choice that the time is used, the usual number at least."""
-    usual, likeliest, *others = plan.choices
-    likeliest = dataclasses.replace(likeliest, updates=usual.updates)
-    fixed_s = plan.speed.fixed_s(1.0)
-    own_s = plan.trial_s(likeliest, 1.0) - fixed_s
-    times = (left_s - plan.trial_s(usual, 1.0) - fixed_s) / own_s
-    updates = int(min(max(times, 1.0), LONGER) * usual.updates)
-    longer = dataclasses.replace(likeliest, updates=updates)
-    return dataclasses.replace(plan, choices=(usual, longer, *others))
+def lengthened(plan: Plan, choice: Choice, left_s: float) -> Choice:
+    """With the most updates that end in that time, the usual number at least."""
+    usual = plan.choices[0].updates
+    longer = (dataclasses.replace(choice, updates=round(one * usual)) for one in LENGTHS)
+    fitting = (one for one in longer if plan.trial_s(one, 1.0) <= MARGIN * left_s)
+    return next(fitting, choice)
 
 
 def needed_s(plan: Plan) -> float:
@@ -379,7 +380,7 @@ def further(plan: Plan, compared: Sequence[Trial], trained: Sequence[Trial]) -> 
 
 def winner(trials: Sequence[Trial], seed: int) -> Trial:
     """The best of those that are no worse by the goal's measure than the usual settings; these, if
-    the best is hardly better."""
+    the best is hardly better by answers and by the loss."""
     usual = min(trials, key=lambda one: one.number)
     if usual.number:
         return ranked(trials)[0]
@@ -388,7 +389,8 @@ def winner(trials: Sequence[Trial], seed: int) -> Trial:
     best = ranked([one for one in trials if one.score.goal >= enough])[0]
     gap = difference(best, usual, seed)
     is_better = gap.is_above_zero or gap.value >= NEARLY_EQUAL
-    return best if is_better else usual
+    is_nearer = gap.value > -NEARLY_EQUAL and best.score.loss <= LOWER_LOSS * usual.score.loss
+    return best if is_better or is_nearer else usual
 
 
 def _mean(values: Sequence[float]) -> float:

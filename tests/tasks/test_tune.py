@@ -235,3 +235,20 @@ def test_a_planned_last_run_may_end_a_little_late(
         tuned = tune.run(context(workspace, f"tune-{name}", Kill(), plan))
         found[name] = [trial.share for trial in tuned.trials]
     assert found == {"late": [1.0, 1.0], "too-late": [1.0]}
+
+
+def test_the_last_run_is_as_long_as_time_allows_and_stays_so_when_it_is_stopped(
+    workspace: Workspace, curt: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = dataclasses.replace(PLAN, rungs=(), finalists=2, compared=2)
+    with pytest.raises(Interrupted):
+        tune.run(context(workspace, "tune-1", Kill(f"ランク {both.choices[1].rank}"), both))
+    longest = round(tuning.LENGTHS[0] * USUAL.iterations)
+    longer = dataclasses.replace(both.choices[1], updates=longest)
+    # Goes on where there would be no time for as many.
+    pace = both.seconds / both.trial_s(longer, 1.0)
+    monkeypatch.setattr(tune._Tuning, "_pace", lambda tuning: pace)
+    found = tune.run(context(workspace, "tune-1", Kill(), None))
+    studio = Studio(workspace)
+    made = [studio.runs.settings(one.run_id)["iterations"] for one in found.trials]
+    assert made[:2] == [USUAL.iterations, longest]

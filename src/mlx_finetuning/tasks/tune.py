@@ -25,7 +25,7 @@ from mlx_finetuning.jobs.results import TriedChoice, Tuned
 from mlx_finetuning.language import N_, _, sentences
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
-from mlx_finetuning.tuning import Plan, Score, Speed, Trial
+from mlx_finetuning.tuning import Choice, Plan, Score, Speed, Trial
 from mlx_finetuning.utils import goals
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Started:
     share: float
     started: str
     """The run's id."""
+    updates: int = 0
+    """In the end; 0 in records of older versions: as the plan says."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,10 @@ class Record:
         """Those that are done, in their order."""
         return list(files.read_records(self._log, Trial))
 
-    def started(self, number: int, share: float) -> str | None:
-        """The run of a trial that was begun."""
+    def started(self, number: int, share: float) -> Started | None:
+        """A trial that was begun."""
         lines = files.read_records(self._log, Started)
-        return next(
-            (one.started for one in lines if (one.number, one.share) == (number, share)), None
-        )
+        return next((one for one in lines if (one.number, one.share) == (number, share)), None)
 
     def is_time_up(self, done: int) -> bool:
         """Whether the clock ended the comparison after so many trials."""
@@ -285,7 +285,7 @@ class _Tuning:
             return False
         plan = self.plan
         last_s = max(plan.trial_s(choice, 1.0) for choice in plan.short) if share < 1 else 0.0
-        needed_s = self._pace() * (plan.trial_s(plan.choices[number], share) + last_s)
+        needed_s = self._pace() * (plan.trial_s(self._choice(number, share), share) + last_s)
         if self._spent_s + needed_s <= late * plan.seconds:
             return False
         self.record.append(TimeUp(done))
@@ -336,16 +336,18 @@ class _Tuning:
         """The trial of a choice, done now unless it is done already."""
         if done := self._done(number, share):
             return done
-        choice, workspace = self.plan.choices[number], self.bench.context.workspace
+        choice, workspace = self._choice(number, share), self.bench.context.workspace
         settings = choice.settings(self.settings, share)
-        run_id = self.record.started(number, share)
-        if run_id is None or not workspace.run(run_id).folder.is_dir():
+        begun = self.record.started(number, share)
+        if begun is not None and workspace.run(begun.started).folder.is_dir():
+            run_id = begun.started
+        else:
             draft = runs.prepared(workspace, settings, self.model)
             run_id = draft.job.run_id
-            self.record.append(Started(number, share, run_id))
+            self.record.append(Started(number, share, run_id, choice.updates))
             jobs.create(draft.paths, draft.job, draft.add_files).release()
         began_s = time.monotonic()
-        score = self.bench.run(settings, run_id, self._progress(number, share))
+        score = self.bench.run(settings, run_id, self._progress(number, choice, share))
         took_s = round(time.monotonic() - began_s, 3)
         trial = Trial(number, choice, share, run_id, score, took_s)
         self.record.append(trial)
@@ -354,9 +356,19 @@ class _Tuning:
         )
         return trial
 
-    def _progress(self, number: int, share: float) -> Progress:
+    def _choice(self, number: int, share: float) -> Choice:
+        """As planned; where nothing was compared by short trials, with the updates that there is time for."""
+        plan = self.plan
+        choice = plan.choices[number]
+        if (begun := self.record.started(number, share)) and begun.updates:
+            return replace(choice, updates=begun.updates)
+        if plan.rungs or not 0 < number < len(plan.short):
+            return choice
+        return tuning.lengthened(plan, choice, (plan.seconds - self._spent_s) / self._pace())
+
+    def _progress(self, number: int, choice: Choice, share: float) -> Progress:
         """Of a trial, told as a step of the whole, with the time that the whole may yet take."""
-        plan, choice = self.plan, self.plan.choices[number]
+        plan = self.plan
         stage = _(STAGES_JA[share])
         if share < 1:
             stage = _("設定を探す（{stage}、候補 {number}/{choices}）").format(
