@@ -1,14 +1,15 @@
-"""Runs of a benchmark, several at a time: a line of JSON each, then a table of all. One that breaks does
-not end the others.
+"""Runs of a benchmark, several at a time, each in a process of its own: a line of JSON each, then a table
+of all. One that breaks does not end the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,13 +39,12 @@ def measure(
     """Call `run` with each of `calls`; lines: the table. Exits with 1 where one of them failed."""
     found, failed = [], 0
     for one in _ended(run, calls, jobs):
-        try:
-            found.append(one.result())
-        except Exception as error:
+        if isinstance(one, str):
             failed += 1
-            print(repr(error), file=sys.stderr, flush=True)
+            print(one, file=sys.stderr, flush=True)
             continue
-        print(json.dumps(asdict(found[-1]), ensure_ascii=False), flush=True)
+        found.append(one)
+        print(json.dumps(asdict(one), ensure_ascii=False), flush=True)
     print("\n".join(lines(found)), flush=True)
     if failed:
         sys.exit(f"{failed} runs failed and are not in the table")
@@ -52,16 +52,22 @@ def measure(
 
 def _ended(
     run: Callable[..., Measured], calls: Iterable[tuple[Any, ...]], jobs: int
-) -> Iterator[Future[Measured]]:
-    """Each call as it ends; one at a time in the main thread, where MLX may be used."""
-    if jobs > 1:
-        with ThreadPoolExecutor(jobs) as pool:
-            yield from as_completed([pool.submit(run, *call) for call in calls])
+) -> Iterator[Measured | str]:
+    """Each call as it ends, or why it failed; one at a time in this process."""
+    if jobs == 1:
+        yield from (_outcome(run, call) for call in calls)
         return
-    for call in calls:
-        one: Future[Measured] = Future()
-        try:
-            one.set_result(run(*call))
-        except Exception as error:
-            one.set_exception(error)
-        yield one
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=fresh, max_tasks_per_child=1) as pool:
+        yield from (
+            one.result()
+            for one in as_completed([pool.submit(_outcome, run, call) for call in calls])
+        )
+
+
+def _outcome(run: Callable[..., Measured], call: tuple[Any, ...]) -> Measured | str:
+    """Errors as text: not all of ours can be sent from process to process."""
+    try:
+        return run(*call)
+    except Exception as error:
+        return repr(error)

@@ -1,7 +1,9 @@
 """Ten invented data sets in the manner of FAQ, style, labels, summaries and mixed languages.
 
 Each is made of a seed, in 20 to 2,000 rows of which a fifth is held out to choose by and a fifth to judge
-by (four fifths, of rows beside them, where there are few), and measured by its goal's own measure. What benchmarks of settings are run on.
+by (four fifths, of rows beside them, where there are few), and measured by its goal's own measure. What
+benchmarks of settings are run on. A set is named by kind and size, and if need be by how hard it is:
+`faq-400`, `faq-400-1`.
 """
 
 from __future__ import annotations
@@ -85,8 +87,8 @@ def _asked(
     return [wording.format(s=shop, t=random_.choice(names)) for wording in chosen]
 
 
-def faq(random_: random.Random, count: int) -> Rows:
-    """Facts, each in some wordings."""
+def faq(random_: random.Random, count: int, hard: int) -> Rows:
+    """Facts, each in some wordings; hard: how many names a thing goes by, 1 to 3."""
     each = wordings_of(count)
     facts = [(shop, thing) for shop in SHOPS for thing in THINGS]
     facts += [(f"{shop}{at}号店", thing) for at in range(2, 10) for shop, thing in facts[:64]]
@@ -95,21 +97,21 @@ def faq(random_: random.Random, count: int) -> Rows:
         answer = f"{shop}の{thing}は{random_.randrange(2, 99)}番の案内にあります。"
         rows += [
             {"question": question, "answer": answer, "group": shop + thing}
-            for question in _asked(random_, each, WORDINGS, shop, THINGS[thing])
+            for question in _asked(random_, each, WORDINGS, shop, THINGS[thing][:hard])
         ]
     return rows
 
 
-def mixed(random_: random.Random, count: int) -> Rows:
-    """Facts in Japanese and in English, in turn."""
-    rows, each = faq(random_, count // 2), wordings_of(count // 2)
+def mixed(random_: random.Random, count: int, hard: int) -> Rows:
+    """Facts in Japanese and in English, in turn; hard: as for `faq`."""
+    rows, each = faq(random_, count // 2, hard), wordings_of(count // 2)
     facts = [(shop, thing) for shop in ENGLISH_SHOPS for thing in ENGLISH_THINGS]
     facts += [(f"{shop} {at}", thing) for at in range(2, 30) for shop, thing in facts[:30]]
     for shop, thing in facts[: count // 2 // each]:
         answer = f"The {thing} of {shop} is number {random_.randrange(2, 99)}."
         rows += [
             {"question": question, "answer": answer, "group": shop + thing}
-            for question in _asked(random_, each, ENGLISH, shop, ENGLISH_THINGS[thing])
+            for question in _asked(random_, each, ENGLISH, shop, ENGLISH_THINGS[thing][:hard])
         ]
     return rows
 
@@ -190,9 +192,9 @@ SAYINGS = {
 FEW_KINDS = 8
 
 
-def style(random_: random.Random, count: int) -> Rows:
+def style(random_: random.Random, count: int, hard: int) -> Rows:
     """Answers of one manner of speaking, with a cry for each mood and a farewell for each place; in
-    many rows with more of these, and with a saying for each noun."""
+    many rows with more of these, and with a saying for each noun, unless hard is 1."""
     kinds = FEW_KINDS if count < FEW_ROWS else len(CRIES)
     moods, places = list(CRIES)[:kinds], list(FAREWELLS)[:kinds]
     asked = [(noun, mood, place) for noun in NOUNS for mood in moods for place in places]
@@ -201,7 +203,7 @@ def style(random_: random.Random, count: int) -> Rows:
         {
             "question": f"{place}での{noun}は{mood}と思いますか？",
             "answer": f"{CRIES[mood]}、{place}での{noun}でござるな。拙者は{mood}と思うでござる。"
-            f"{'' if count < FEW_ROWS else f'{SAYINGS[noun]}と申す。'}{FAREWELLS[place]}でござる。",
+            f"{'' if count < FEW_ROWS or hard < 2 else f'{SAYINGS[noun]}と申す。'}{FAREWELLS[place]}でござる。",
         }
         for noun, mood, place in asked[:count]
     ]
@@ -256,27 +258,27 @@ ASIDES = (
 )
 
 
-def labels(random_: random.Random, count: int) -> Rows:
-    """Requests among other sentences, with their kind."""
+def labels(random_: random.Random, count: int, hard: int) -> Rows:
+    """Requests among so many other sentences, with their kind."""
     goods = [f"{noun}の{kind}" for noun in NOUNS for kind in ("本", "道具", "機械", "券", "袋")]
     rows = []
     for at in range(count):
         label = list(LABELS)[at % len(LABELS)]
         told = [f"{random_.choice(goods)}の件です。", f"{random_.choice(LABELS[label])}。"]
-        told += random_.sample(ASIDES, 2)
+        told += random_.sample(ASIDES, hard)
         random_.shuffle(told)
         rows.append({"question": random_.choice(GREETINGS) + "".join(told), "answer": label})
     return rows
 
 
 DESKS = ("返品係", "修理係", "配送係", "会計係", "会員係", "店舗係", "広報係", "法務係")
-GOODS_OF_A_NAME = 4
 
 
-def desks(random_: random.Random, count: int) -> Rows:
-    """Requests about one of many goods, and the desk that this one belongs to, whatever is asked."""
+def desks(random_: random.Random, count: int, hard: int) -> Rows:
+    """Requests about one of many goods, and the desk that this one belongs to, whatever is asked; hard:
+    how many of each name."""
     names = [f"{noun}の{kind}" for noun in NOUNS for kind in ("本", "道具", "機械", "券", "袋")]
-    goods = [f"{name}{at}番" for name in names for at in range(1, GOODS_OF_A_NAME + 1)]
+    goods = [f"{name}{at}番" for name in names for at in range(1, hard + 1)]
     desk = {one: random_.choice(DESKS) for one in goods}
     requests = [text for texts in LABELS.values() for text in texts]
     rows = []
@@ -315,9 +317,9 @@ CLOSINGS = (
 )
 
 
-def summaries(random_: random.Random, count: int) -> Rows:
+def summaries(random_: random.Random, count: int, hard: int) -> Rows:
     """Reports whose sentences differ in kind and order, and their one-line tellings; figures and
-    places of other days stand beside those that are to be told."""
+    places of other days stand beside those that are to be told, if hard is 1 in one sentence alone."""
     rows = []
     for _ in range(count):
         noun = random_.choice(NOUNS)
@@ -338,6 +340,7 @@ def summaries(random_: random.Random, count: int) -> Rows:
             ),
             random_.choice(EVENTS),
         ]
+        told = told if hard > 1 else told[:5]
         random_.shuffle(told)
         text = random_.choice(OPENINGS) + "".join(told) + random_.choice(CLOSINGS)
         rows.append(
@@ -349,7 +352,7 @@ def summaries(random_: random.Random, count: int) -> Rows:
     return rows
 
 
-MAKERS: dict[str, tuple[Callable[[random.Random, int], Rows], str]] = {
+MAKERS: dict[str, tuple[Callable[[random.Random, int, int], Rows], str]] = {
     "faq": (faq, "faq"),
     "style": (style, "style"),
     "labels": (labels, "labels"),
@@ -357,24 +360,27 @@ MAKERS: dict[str, tuple[Callable[[random.Random, int], Rows], str]] = {
     "summaries": (summaries, "rewrite"),
     "mixed": (mixed, "faq"),
 }
+HARD = {"faq": 3, "style": 2, "labels": 2, "desks": 2, "summaries": 2, "mixed": 3}
+"""By kind, how hard a set is whose name does not say it."""
 SETS = (
-    *("faq-200", "faq-400", "style-20", "style-600", "labels-40", "desks-2000"),
-    *("summaries-60", "summaries-300", "mixed-64", "mixed-480"),
+    *("faq-200", "faq-400", "style-20", "style-300-2", "style-600", "labels-40", "desks-2000-1"),
+    *("summaries-30-2", "mixed-120-3", "mixed-480"),
 )
 
 
 def goal_of(name: str) -> str:
-    return MAKERS[name.rsplit("-", 1)[0]][1]
+    return MAKERS[name.partition("-")[0]][1]
 
 
 def prepare(studio: Studio, name: str, seed: int) -> None:
     """Write the sheet and the dataset of that name."""
-    kind, size = name.rsplit("-", 1)
+    kind, size, *hard = name.split("-")
     make, goal = MAKERS[kind]
     # A fifth of few rows judges nothing; wordings of facts are held out of the facts themselves.
     judges_more = goal != "faq" and int(size) < 100
     valid_share, test_share = (0.125, 0.5) if judges_more else (0.2, 0.2)
-    rows = make(random.Random(f"{name} {seed}"), round(int(size) * (1.6 if judges_more else 1)))
+    count = round(int(size) * (1.6 if judges_more else 1))
+    rows = make(random.Random(f"{name} {seed}"), count, int(hard[0]) if hard else HARD[kind])
     path = studio.workspace.root / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
