@@ -284,6 +284,18 @@ def test_stopped_run_goes_on_bit_identical(whole: Path, tmp_path: Path, update: 
     same(tmp_path, whole)
 
 
+def test_figures_read_when_the_next_update_is_queued_are_the_same(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: across stops, validations and checkpoints none is lost or written twice."""
+    monkeypatch.setattr(loop, "reads_later", lambda config: True)
+    for update in (1, 6):
+        with pytest.raises(Interrupted):
+            train(tmp_path, progress=stop_at(update))
+    train(tmp_path)
+    same(tmp_path, whole)
+
+
 def test_sitting_with_other_libraries_says_that_the_last_digits_may_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,10 +397,12 @@ def test_run_that_cannot_fit_is_refused_with_figures_before_anything_is_written(
     assert checkpoints.latest(tmp_path / "checkpoints") is None
 
 
+@pytest.mark.parametrize("is_read_later", [False, True])
 @pytest.mark.parametrize("factor", [float("nan"), 1e4])
 def test_ruined_weights_stop_the_run_and_the_last_sound_adapter_stays(
-    tmp_path: Path, factor: float
+    tmp_path: Path, factor: float, is_read_later: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "reads_later", lambda config: is_read_later)
     loaded = load(short_folder())
 
     def ruin(step: Step) -> None:

@@ -176,6 +176,12 @@ def train(
     return run.go(rehearsed=rehearsed)
 
 
+def reads_later(config: TrainConfig) -> bool:
+    """Whether an update's figures wait for the next one to be queued: on a GPU, which need not idle then;
+    not of all weights, which would be held once more."""
+    return mx.default_device() != mx.cpu and config.method != "full"
+
+
 def _cut_answers(rows: Sequence[Mapping[str, Any]], examples: Sequence[Item]) -> int:
     """Rows of which an answer's end does not fit, or of which nothing is left."""
     left = {example.row for example in examples}
@@ -200,6 +206,24 @@ class _Sound:
 
     trained: dict[str, mx.array]
     optimizer_state: Any
+
+
+@dataclass(frozen=True)
+class _Queued:
+    """An update that is handed to the device, and what it will say of itself."""
+
+    number: int
+    team: workload.Team
+    began_s: float
+    before: _Sound
+    examples: Sequence[Item]
+    loss: mx.array
+    """Summed, and behind it the marks, if there are any."""
+    replayed: Sequence[Item]
+    replay_loss: mx.array | None
+    """Summed over what is replayed; None without any."""
+    norm: mx.array
+    learning_rate: mx.array
 
 
 class _Run:
@@ -236,6 +260,10 @@ class _Run:
         self._state = TrainingState(computed_by=backend.libraries())
         self._resumed_from: int | None = None
         self._sound: _Sound | None = None
+        self._queued: _Queued | None = None
+        self._reads_later = reads_later(config)
+        self._read_s = 0.0
+        """When the last update's figures were read."""
         self._checks: list[Check] = []
         self._stopped_early = False
         self._memory = MemoryWatch(config, hooks.event)
@@ -339,6 +367,7 @@ class _Run:
             if state.update and self._is_due(config.sample_every, state.sampled):
                 self._sample(state.update)
             if state.update >= config.iterations:
+                self._read()
                 return
             if config.patience and state.without_gain >= config.patience:
                 self._stopped_early = True
@@ -373,6 +402,7 @@ class _Run:
     def _sample(self, update: int) -> None:
         if self._hooks.sample is None:
             return
+        self._read()
         self._model.eval()
         began_s = time.monotonic()
         for line in samples.answers(self._loaded, self._questions, update):
@@ -433,46 +463,80 @@ class _Run:
     def _update(
         self, team: workload.Team, examples: Sequence[Item], replayed: Sequence[Item]
     ) -> None:
+        """One step. On a GPU its figures are read when the next one is queued behind it, so that the GPU
+        need not wait for us in between."""
         state, config = self._state, self._config
         number, began_s = state.update + 1, time.monotonic()
         arrays = trainable.of(self._model)
         before = _Sound(arrays.arrays(), self._optimizer.state)
-        supervised = sum(example.targets for example in examples)
         examples = self._with_drift(examples)
         if not self._model.training:  # a walk over all modules, that most updates need not take
             self._model.train()
         sums = self._sums(team, examples, (config.seed, number))
         state.processes = team.processes
         weight = sum(example.weight for example in examples)
-        value, *marks = (total / weight for total in backward.numbers(sums.loss))
-        named = objectives.named(marks)
-        if isinstance(examples[0], Judged):
-            named["drift"] = examples[0].drift
+        replay_loss = None
         if replayed:
             again = self._sums(team, replayed, (config.seed, number, REPLAY_DRAWS))
             count = sum(example.weight for example in replayed)
-            named["replay_loss"] = backward.numbers(again.loss)[0] / count
+            replay_loss = again.loss
             sums = backward.beside(sums, again, config.replay_weight * weight / count)
         gradients, norm = optimizer.clipped(sums.gradients, weight, config.gradient_clip)
-        self._require_sound(value, norm, number, examples)
         self._optimizer.learning_rate = optimizer.learning_rate(config, number)
         optimizer.apply(self._optimizer, self._model, gradients, config)
-        mx.eval(arrays.stored(), self._optimizer.state)
+        queued = _Queued(
+            number,
+            team,
+            began_s,
+            before,
+            examples,
+            sums.loss,
+            replayed,
+            replay_loss,
+            norm,
+            self._optimizer.learning_rate,
+        )
+        evaluate: Any = mx.async_eval if self._reads_later else mx.eval
+        evaluate(arrays.stored(), self._optimizer.state, sums.loss, replay_loss, norm)
+        self._read()  # of the one before
+        self._queued, state.update = queued, number
+        if not self._reads_later or self._sound is None:  # people wait for the first one
+            self._read()
+
+    def _read(self) -> None:
+        """Look at the figures of the update that was queued last, if nobody has, and write them down.
+        Raises LossNotFinite, LossExploded."""
+        queued, self._queued = self._queued, None
+        if queued is None:
+            return
+        state, number, examples = self._state, queued.number, queued.examples
+        weight = sum(example.weight for example in examples)
+        value, *marks = (total / weight for total in backward.numbers(queued.loss))
+        norm = float(cast(float, queued.norm.item()))
+        self._require_sound(value, norm, number, examples)
         # A finite loss vouches for the weights it was computed with.
-        self._sound = before
-        state.update, state.last_loss = number, value
+        self._sound = queued.before
+        named = objectives.named(marks)
+        if isinstance(examples[0], Judged):
+            named["drift"] = examples[0].drift
+        if queued.replay_loss is not None:
+            count = sum(example.weight for example in queued.replayed)
+            named["replay_loss"] = backward.numbers(queued.replay_loss)[0] / count
+        state.last_loss = value
         state.first_loss = value if state.first_loss is None else state.first_loss
+        supervised = sum(example.targets for example in examples)
         state.supervised += supervised
+        began_s, self._read_s = max(queued.began_s, self._read_s), time.monotonic()
         self._hooks.record(
             {
                 "update": number,
                 "loss": value,
-                "learning_rate": float(self._optimizer.learning_rate.item()),
+                "learning_rate": float(cast(float, queued.learning_rate.item())),
                 "gradient_norm": norm,
                 "tokens": sum(len(example.tokens) for example in examples),
                 "supervised_tokens": supervised,
-                "tokens_per_second": round(supervised / (time.monotonic() - began_s), 1),
-                "peak_memory_gb": round(team.peak_memory() / 1e9, 3),
+                "tokens_per_second": round(supervised / (self._read_s - began_s), 1),
+                "peak_memory_gb": round(queued.team.peak_memory() / 1e9, 3),
                 **self._memory.card_figures(),
                 **named,
                 "elapsed_s": round(self._elapsed_s, 3),
@@ -511,6 +575,7 @@ class _Run:
     # --- validation and checkpoints ------------------------------------------------------
 
     def _validate(self) -> None:
+        self._read()
         state = self._state
         self._model.eval()
         sums, count, began_s = np.zeros(1), 0, time.monotonic()
@@ -537,6 +602,7 @@ class _Run:
             self._save(self._files.paths.best)
 
     def _checkpoint(self) -> None:
+        self._read()
         self._state.elapsed_s = self._elapsed_s
         checkpoints.save(
             self._files.paths.checkpoints,

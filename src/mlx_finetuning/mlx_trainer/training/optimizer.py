@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -69,13 +69,13 @@ def in_one_step(optimizer: optim.Optimizer) -> optim.Optimizer:
 
 def clipped(
     sums: Mapping[str, mx.array], weight: float, limit: float
-) -> tuple[dict[str, Any], float]:
+) -> tuple[dict[str, Any], mx.array]:
     """Gradients of the mean over `weight` targets as a tree, limited to a global norm (0 for none),
     and the norm before."""
     mean = {name: value / weight for name, value in sums.items()}
     limited, norm = optim.clip_grad_norm(mean, limit if limit > 0 else math.inf)
     chosen = limited if limit > 0 else mean
-    return tree_unflatten(list(chosen.items())), float(cast(float, norm.item()))
+    return tree_unflatten(list(chosen.items())), norm
 
 
 def apply(
