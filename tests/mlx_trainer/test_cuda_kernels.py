@@ -21,7 +21,7 @@ from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
 from mlx_finetuning.mlx_trainer.gradient import backward, packed_attention
 from mlx_finetuning.mlx_trainer.gradient.loss import LossOptions
-from mlx_finetuning.mlx_trainer.kernels import backend, cuda_kernels
+from mlx_finetuning.mlx_trainer.kernels import backend, cuda_compiler, cuda_kernels
 from mlx_finetuning.mlx_trainer.kernels.backend import CardBackend
 from mlx_finetuning.mlx_trainer.kernels.cuda_kernels import Spans
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
@@ -168,6 +168,69 @@ def test_layer_with_factors_has_the_gradients_of_its_parts(is_quantized: bool) -
     [found], gradients = mx.vjp(lambda *some: with_factors(layer)(*some)[0], arrays, upstream)
     for one, other in zip([found, *gradients], [expected, *wanted], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+# --- what compiles them ----------------------------------------------------------------------
+
+
+class Compiler:
+    """Stands for NVRTC."""
+
+    version = "13.0"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def compiled(self, source: str, target: str) -> bytes:
+        self.asked.append(target)
+        return f"{target} {len(self.asked)}".encode()
+
+
+def test_kernels_are_compiled_once_for_a_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiler, capability = Compiler(), {"major": 8, "minor": 6}
+    monkeypatch.setattr(cuda_compiler, "_compiler", lambda: compiler)
+    monkeypatch.setattr(cuda_compiler, "HOME", tmp_path / "kept")
+
+    def about() -> dict[str, int]:
+        return {f"compute_capability_{key}": value for key, value in capability.items()}
+
+    monkeypatch.setattr(mx, "device_info", about)
+
+    def code(source: str) -> bytes:
+        cuda_compiler.machine_code.cache_clear()  # as in another process
+        return cuda_compiler.machine_code(source)
+
+    assert code("a") == code("a") == b"sm_86 1"
+    assert code("b") == b"sm_86 2"
+    for path in (tmp_path / "kept").iterdir():  # a full disk, say
+        path.write_bytes(path.read_bytes()[:-1])
+    assert code("a") == b"sm_86 3" == code("a")
+    capability |= {"major": 9, "minor": 0}
+    assert code("a") == b"sm_90a 4"
+    cuda_compiler.machine_code.cache_clear()
+
+
+def test_kernel_is_given_its_arrays_and_numbers_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    launched: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        cuda_compiler, "machine_code", lambda source: seen.append(source) or b"code"
+    )
+    monkeypatch.setattr(
+        mx.fast, "precompiled_cuda_kernel", lambda **named: launched.append(named) or [mx.zeros(1)]
+    )
+    cuda_kernels._machine_code.cache_clear()
+    gate = mx.zeros((20, 64), mx.bfloat16)
+    for length in (20, 12):
+        cuda_kernels.swiglu(gate[:length], gate[:length])
+    cuda_kernels._machine_code.cache_clear()
+    [source] = seen  # another length is no other kernel
+    signature = "swiglu(const __nv_bfloat16* gate, const __nv_bfloat16* up, "
+    assert signature + "__nv_bfloat16* out, int vectors)" in source
+    assert [call["scalars"] for call in launched] == [[160], [96]]
+    assert [call["output_shapes"] for call in launched] == [[(20, 64)], [(12, 64)]]
 
 
 # --- rows ------------------------------------------------------------------------------------

@@ -13,16 +13,17 @@ import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models import activations
 
-from mlx_finetuning.mlx_trainer.kernels import cpu
+from mlx_finetuning.mlx_trainer.kernels import cpu, cuda_compiler
 
 _SOURCES = Path(__file__).parent / "cuda"
 _HALF = (mx.bfloat16, mx.float16)
@@ -34,12 +35,19 @@ _WIDTH = 8
 _ROPE, _RMS_NORM = mx.fast.rope, mx.fast.rms_norm  # which others stand for
 _SWIGLU, _GELU = activations.swiglu, nn.gelu_approx
 
-Kernel = Callable[..., list[mx.array]]
+Arrays = dict[str, tuple[tuple[int, ...], mx.Dtype]]
+"""Shapes and types of outputs, by name."""
+_TYPES = {
+    mx.bfloat16: "__nv_bfloat16",
+    mx.float16: "__half",
+    mx.float32: "float",
+    mx.int32: "int",
+}
 
 
 def are_available() -> bool:
     """Whether MLX computes on a GPU that has what the kernels need."""
-    return mx.default_device() != mx.cpu and _capability() >= 8
+    return mx.default_device() != mx.cpu and _capability() >= 8 and cuda_compiler.is_found()
 
 
 @functools.cache
@@ -55,18 +63,44 @@ def digest() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
 
 
-@functools.cache
-def _kernel(
-    name: str, source: str, inputs: str, outputs: str, body: str, shared_memory: int = 0
-) -> Kernel:
-    """A kernel with a function of `cuda/{source}.cuh` called in its body."""
-    lines = (_SOURCES / f"{source}.cuh").read_text("utf-8").splitlines()
-    # Comments cost time: MLX looks a kernel up by a hash of its source.
-    header = "".join(f"{line}\n" for line in lines if not line.lstrip().startswith("//"))
-    kernel = mx.fast.cuda_kernel(
-        name, inputs.split(), outputs.split(), body, header, shared_memory=shared_memory
+def _launched(
+    name: str,
+    source: str,
+    body: str,
+    inputs: dict[str, mx.array],
+    outputs: Arrays,
+    *,
+    grid: tuple[int, int, int],
+    threads: int,
+    shared_memory: int = 0,
+    numbers: Mapping[str, int] = MappingProxyType({}),
+) -> list[mx.array]:
+    """What a kernel gives whose body calls a function of `cuda/{source}.cuh`. It knows inputs, outputs and
+    `numbers` by name; the numbers are no part of what is compiled."""
+    types = [
+        *(f"const {_TYPES[array.dtype]}* {key}" for key, array in inputs.items()),
+        *(f"{_TYPES[dtype]}* {key}" for key, (_, dtype) in outputs.items()),
+        *(f"int {key}" for key in numbers),
+    ]
+    return mx.fast.precompiled_cuda_kernel(
+        name=name,
+        compiled_source=_machine_code(name, source, ", ".join(types), body),
+        inputs=list(inputs.values()),
+        output_shapes=[shape for shape, _ in outputs.values()],
+        output_dtypes=[dtype for _, dtype in outputs.values()],
+        scalars=list(numbers.values()),
+        grid=grid,
+        threadgroup=(threads, 1, 1),
+        shared_memory=shared_memory,
+        ensure_row_contiguous=True,
     )
-    return cast(Kernel, kernel)
+
+
+@functools.cache
+def _machine_code(name: str, source: str, parameters: str, body: str) -> bytes:
+    header = (_SOURCES / f"{source}.cuh").read_text("utf-8")
+    kernel = f'extern "C" __global__ void {name}({parameters}) {{\n{body}\n}}\n'
+    return cuda_compiler.machine_code(f"{header}\n{kernel}")
 
 
 # --- attention ---------------------------------------------------------------------------
@@ -152,28 +186,24 @@ def _attend(scale: float, window: int, cap: float) -> Callable[..., tuple[mx.arr
         constants = f"{size}, {tiles.warps}, {columns}"
         if of_keys:
             constants += f", {str(tiles.apart).lower()}"
-        shape = f"starts_shape[0], {heads}, {groups}, {scale}f, {cap}f, {window}"
+        shape = f"length, {heads}, {groups}, {scale}f, {cap}f, {window}"
         names = ", ".join([*inputs, *outputs])
         # One or two arrays of rows, and two of columns, these twice.
         lines = rows * (1 if function == "forward" else 2) + 4 * columns
-        kernel = _kernel(
+        return _launched(
             f"attention_{function}",
             "attention",
-            " ".join(inputs),
-            " ".join(outputs),
             f"attention::{function}<{constants}>({names}, {{{shape}}});",
-            2 * (size + 8) * lines,
-        )
-        return kernel(
-            inputs=list(inputs.values()),
-            output_shapes=[shape for shape, _ in outputs.values()],
-            output_dtypes=[dtype for _, dtype in outputs.values()],
+            inputs,
+            outputs,
             grid=(
                 -(-length // rows) * 32 * tiles.warps,
                 groups if of_keys else heads,
                 1 + (of_keys and tiles.apart),
             ),
-            threadgroup=(32 * tiles.warps, 1, 1),
+            threads=32 * tiles.warps,
+            shared_memory=2 * (size + 8) * lines,
+            numbers={"length": length},
         )
 
     @mx.custom_function
@@ -205,10 +235,6 @@ def _attend(scale: float, window: int, cap: float) -> Callable[..., tuple[mx.arr
     return cast(Callable[..., tuple[mx.array, mx.array]], attend)
 
 
-Arrays = dict[str, tuple[tuple[int, ...], mx.Dtype]]
-"""Shapes and types of outputs, by name."""
-
-
 # --- rotary positions ---------------------------------------------------------------------
 
 
@@ -230,20 +256,15 @@ def _turn(half: int) -> Callable[..., mx.array]:
     def launch(x: mx.array, cosines: mx.array, sines: mx.array, sign: float) -> mx.array:
         _, length, heads, size = x.shape
         threads = length * heads * (size - half) // _WIDTH
-        kernel = _kernel(
+        return _launched(
             "rotate",
             "elementwise",
-            "x cosines sines",
-            "out",
-            "elementwise::rotate(x, cosines, sines, out, x_shape[1], "
-            f"{heads}, {size}, {half}, {sign}f);",
-        )
-        return kernel(
-            inputs=[x, cosines, sines],
-            output_shapes=[x.shape],
-            output_dtypes=[x.dtype],
+            f"elementwise::rotate(x, cosines, sines, out, length, {heads}, {size}, {half}, {sign}f);",
+            {"x": x, "cosines": cosines, "sines": sines},
+            {"out": (x.shape, x.dtype)},
             grid=(-(-threads // 256) * 256, 1, 1),
-            threadgroup=(256, 1, 1),
+            threads=256,
+            numbers={"length": length},
         )[0]
 
     @mx.custom_function
@@ -289,19 +310,14 @@ def _norm(eps: float) -> Callable[..., mx.array]:
         x, weight = primals
         d_out, size = upstream.astype(x.dtype), x.shape[-1]
         threads = min(1024, max(32, -(-size // (2 * _WIDTH) // 32) * 32))
-        kernel = _kernel(
+        d_x = _launched(
             "rms_norm_gradient",
             "elementwise",
-            "x weight d_out",
-            "d_x",
             f"elementwise::rms_norm_gradient<{size}, {threads}>(x, weight, d_out, d_x, {eps!r}f);",
-        )
-        d_x = kernel(
-            inputs=[x, weight, d_out],
-            output_shapes=[x.shape],
-            output_dtypes=[x.dtype],
+            {"x": x, "weight": weight, "d_out": d_out},
+            {"d_x": (x.shape, x.dtype)},
             grid=(x.size // size * threads, 1, 1),
-            threadgroup=(threads, 1, 1),
+            threads=threads,
         )[0]
         # Not evaluated where nobody trains the weight.
         known = x.astype(mx.float32)
@@ -319,19 +335,15 @@ def _by_vectors(name: str, inputs: dict[str, mx.array], outputs: str, call: str)
     """A kernel whose threads have 8 values each, of inputs and outputs of one shape and type."""
     like = next(iter(inputs.values()))
     vectors = like.size // _WIDTH
-    kernel = _kernel(
+    return _launched(
         name,
         "elementwise",
-        " ".join(inputs),
-        outputs,
-        f"elementwise::{call}({', '.join([*inputs, *outputs.split()])}, {vectors});",
-    )
-    return kernel(
-        inputs=list(inputs.values()),
-        output_shapes=[like.shape] * len(outputs.split()),
-        output_dtypes=[like.dtype] * len(outputs.split()),
+        f"elementwise::{call}({', '.join([*inputs, *outputs.split()])}, vectors);",
+        inputs,
+        dict.fromkeys(outputs.split(), (like.shape, like.dtype)),
         grid=(-(-vectors // 256) * 256, 1, 1),
-        threadgroup=(256, 1, 1),
+        threads=256,
+        numbers={"vectors": vectors},
     )
 
 
@@ -392,16 +404,16 @@ def _concatenated(arrays: Sequence[mx.array]) -> mx.array:
         f"case {number}: from = a{number}; begin = {end - size}; size = {size}; break;"
         for number, (end, size) in enumerate(zip(ends, sizes, strict=True))
     )
-    names = " ".join(f"a{number}" for number in range(len(arrays)))
     body = (
         "decltype(a0) from = a0;\nint begin = 0, size = 0;\n"
         f"switch (blockIdx.y) {{\n{cases}\n}}\nelementwise::copy(from, out + begin, size);"
     )
-    kernel = _kernel("concatenate", "elementwise", names, "out", body)
-    return kernel(
-        inputs=list(arrays),
-        output_shapes=[(ends[-1],)],
-        output_dtypes=[arrays[0].dtype],
+    return _launched(
+        "concatenate",
+        "elementwise",
+        body,
+        {f"a{number}": array for number, array in enumerate(arrays)},
+        {"out": ((ends[-1],), arrays[0].dtype)},
         grid=(math.ceil(max(sizes) / (256 * _WIDTH)) * 256, len(arrays), 1),
-        threadgroup=(256, 1, 1),
+        threads=256,
     )[0]
