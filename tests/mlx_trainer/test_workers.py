@@ -69,7 +69,7 @@ def test_killed_process_is_told_from_one_that_crashed() -> None:
 def test_rank_without_the_model_says_so_and_where(tmp_path: Path) -> None:
     rank = RankProcess(Rank(1, ("127.0.0.1:1", "127.0.0.1:2")), None, threads=1)
     with contextlib.closing(rank):
-        rank.join(tmp_path / "absent", CONFIG)
+        rank.join(tmp_path / "absent", CONFIG, None)
         with pytest.raises(RankFailed) as failed:
             rank.fingerprint()
         assert failed.value.data["rank"] == 1

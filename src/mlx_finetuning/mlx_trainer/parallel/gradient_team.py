@@ -14,8 +14,9 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, cast
 
 import mlx.core as mx
@@ -71,7 +72,7 @@ class GradientTeam:
         cache: ActivationCache | None = None,
     ) -> None:
         self._model = model
-        self._layout = layout
+        self.layout = layout
         self._gradient = gradient
         self._workers = tuple(workers)
         self._is_admitted = not workers
@@ -121,7 +122,7 @@ class GradientTeam:
             worker.ask(trained, share, (*seed, number))
         with cpu.blas_threads(1 if busy else None):
             total = backward.sums_of_examples(
-                self._gradient, self._layout, self._cache, own, (*seed, 0)
+                self._gradient, self.layout, self._cache, own, (*seed, 0)
             )
         for worker in busy:
             total = backward.added(total, worker.answer())
@@ -132,10 +133,16 @@ class WorkerProcess:
     """A process with a copy of the model, that reads and answers pickles; it ends when its standard
     input does."""
 
-    def __init__(self, command: Sequence[str], threads: int) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        threads: int,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """variables: of its environment, beside those of this process."""
         # Large pages save a twelfth of an update; glibc reads this at a process's start only.
         pages = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-        environment = {**pages, **os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
+        environment = {**pages, **os.environ, "OPENBLAS_NUM_THREADS": str(threads), **variables}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
