@@ -7,12 +7,16 @@ Needs a GPU that MLX and torch can use; peers are measured where torch and peft 
 padding, with torch's FlashAttention for rows of several lengths.
 
     python benchmarks/gpu.py [--model llama-3.1-8b] [--updates 40] [--engines ours,peft-varlen]
-        [--profile 4]
+        [--profile 4] [--batch 16] [--cards 2]
+
+With `--cards` the model is written to a folder (TMPDIR says where), and trained from there on one
+card and on that many, by as many ranks.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import inspect
 import itertools
 import json
@@ -138,31 +142,55 @@ def profiled(is_wanted: bool) -> Iterator[None]:
         print(f"{sum(times) / 1e3:9.2f} ms {len(times):6d} × {name}", file=sys.stderr)
 
 
-def run_ours(case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    from mlx_finetuning import mlx_trainer
-
-    mlx_trainer.for_training()
-    import importlib
-
+def random_model(case: Case) -> Any:
     import mlx.core as mx
-    import train
     from mlx.utils import tree_map
-
-    from mlx_finetuning.config import TrainConfig
-    from mlx_finetuning.mlx_trainer.batches import batches
-    from mlx_finetuning.mlx_trainer.model.load import load_tokenizer
-    from mlx_finetuning.mlx_trainer.training import loop
-    from mlx_finetuning.workspace import AdapterPaths
 
     mx.random.seed(0)
     family = importlib.import_module(f"mlx_lm.models.{case.shape['model_type']}")
     model = family.Model(family.ModelArgs.from_dict(case.shape))
     model.update(tree_map(lambda value: (0.5 * value).astype(mx.bfloat16), model.parameters()))
     mx.eval(model.parameters())
+    return model
+
+
+def write_tokenizer(folder: Path) -> None:
+    """One token a word, as many as `rows` has; with a model of one block, which nobody reads."""
+    import train
+
+    train.write_model(folder, {**train.SHAPE, "num_hidden_layers": 1})
+
+
+def write_model(case: Case, folder: Path) -> None:
+    """What `random_model` gives, for all processes of a run to load."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    write_tokenizer(folder)
+    weights = dict(tree_flatten(random_model(case).parameters()))
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
+    settings = {"architectures": [case.hugging_face[1]], "eos_token_id": 2, **case.shape}
+    (folder / "config.json").write_text(json.dumps(settings))
+
+
+def run_ours(case: Case, options: argparse.Namespace) -> dict[str, Any]:
+    from mlx_finetuning import mlx_trainer
+
+    mlx_trainer.for_training()
+    import mlx.core as mx
+    import train
+
+    from mlx_finetuning.config import TrainConfig
+    from mlx_finetuning.mlx_trainer.batches import batches
+    from mlx_finetuning.mlx_trainer.model.load import load, load_tokenizer
+    from mlx_finetuning.mlx_trainer.training import loop
+    from mlx_finetuning.workspace import AdapterPaths
+
     if options.row_tokens:
         batches.PACKED = batches.BatchLayout(batches.packed, options.row_tokens)
         batches.WIDE_TOKENS = (options.row_tokens,)
     config = TrainConfig(
+        ranks=options.ranks,
         iterations=options.updates + options.profile,
         batch_size=case.batch,
         rank=RANK,
@@ -187,24 +215,29 @@ def run_ours(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         record, lambda name, **data: events.append({"name": name, **data}), lambda step: None
     )
     with tempfile.TemporaryDirectory() as folder:
-        # One token a word, as many as `rows` has; only the tokenizer is read.
-        train.write_model(Path(folder), {**train.SHAPE, "num_hidden_layers": 1})
-        loaded = replace(
-            load_tokenizer(Path(folder)),
-            model=model.eval(),
-            config=case.shape,
-            folder=None,
-        )
+        if options.folder:
+            loaded = load(Path(options.folder))
+        else:
+            write_tokenizer(Path(folder))
+            loaded = replace(
+                load_tokenizer(Path(folder)),
+                model=random_model(case).eval(),
+                config=case.shape,
+                folder=None,
+            )
         paths = AdapterPaths(Path(folder) / "adapter")
         loop.train(loaded, train.chats(tokens=case.tokens), [], config, paths, hooks)
     for event in events:
         if event["name"] in ("fit", "warning"):
             print(event, file=sys.stderr)
     lines = lines[: options.updates]
+    # An update's line is written when the next one is queued behind it (`loop._Run._update`), so what
+    # lies between the lines of 2 and 3 is update 4. Of the first three nobody can say.
+    between = [after["at"] - before["at"] for before, after in itertools.pairwise(lines)][1:-1]
     return {
-        "seconds": [after["at"] - before["at"] for before, after in itertools.pairwise(lines)],
-        "tokens": [line["tokens"] for line in lines[1:]],
-        "supervised": [line["supervised_tokens"] for line in lines[1:]],
+        "seconds": between,
+        "tokens": [line["tokens"] for line in lines[3:]],
+        "supervised": [line["supervised_tokens"] for line in lines[3:]],
         "peak_gb": mx.get_peak_memory() / 1e9,
         "card_gb": max(line.get("card_memory_gb", 0.0) for line in lines),
         "losses": [line["loss"] for line in lines],
@@ -317,13 +350,22 @@ def main() -> None:
     parser.add_argument("--row-tokens", type=int, default=0, help="of our rows; 0 as chosen")
     parser.add_argument("--checkpointing", action="store_true", help="of peft")
     parser.add_argument("--profile", type=int, default=0, help="updates that are profiled after")
+    parser.add_argument("--batch", type=int, default=0, help="examples an update; 0 as of the case")
+    parser.add_argument("--cards", type=int, default=1, help="ours on one card and on this many")
     parser.add_argument("--child", default="")
+    parser.add_argument("--folder", default="", help="of a child: where the model is")
+    parser.add_argument("--ranks", type=int, default=1, help="of a child")
     options = parser.parse_args()
     case = CASES[options.model]
+    if options.batch:
+        case = replace(case, batch=options.batch)
     if options.child:
         answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
-        if options.child == "ours":
+        result: dict[str, Any] = {}
+        if options.child == "write":
+            write_model(case, Path(options.folder))
+        elif options.child == "ours":
             result = run_ours(case, options)
         else:
             result = run_peft(case, options, options.child.removeprefix("peft-"))
@@ -334,12 +376,25 @@ def main() -> None:
         "| engine | tokens/s | ms an update | of peak | peak GB | held GB | first loss | last | wall s |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    for engine in options.engines.split(","):
-        words = [sys.executable, __file__, *sys.argv[1:], "--child", engine]
-        began_s = time.perf_counter()
-        result = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
-        wall_s = time.perf_counter() - began_s
-        print(line_of(case, engine, result, wall_s), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [(engine, ["--child", engine]) for engine in options.engines.split(",")]
+        if options.cards > 1:
+            ours = ["--child", "ours", "--folder", folder]
+            child(["--child", "write", "--folder", folder])
+            runs = [(f"ours, {n} cards", [*ours, "--ranks", str(n)]) for n in (1, options.cards)]
+        for name, words in runs:
+            began_s = time.perf_counter()
+            result = child(words)
+            wall_s = time.perf_counter() - began_s
+            print(line_of(case, name, result, wall_s), flush=True)
+
+
+def child(words: list[str]) -> dict[str, Any]:
+    """What a process of this program with more arguments gives."""
+    words = [sys.executable, __file__, *sys.argv[1:], *words]
+    answer = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout
+    result: dict[str, Any] = json.loads(answer)
+    return result
 
 
 def line_of(case: Case, engine: str, result: dict[str, Any], wall_s: float) -> str:
