@@ -26,7 +26,7 @@ from support.browser_actions import (
 from support.helpers import wait_until
 from support.served import Served
 
-LOADED_MS, TRAINED_MS = 60_000, 240_000
+LOADED_MS, TRAINED_MS = 120_000, 600_000
 ASKED, RIGHT = "返品は何日以内ですか？", "三十日以内です。"
 ROWS = {
     "営業時間は何時からですか？": "九時からです。",

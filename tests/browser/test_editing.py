@@ -65,7 +65,7 @@ def test_empty_answer_of_a_workbook_is_filled_in_by_the_keyboard_and_trained(
     page.get_by_role("link", name="このデータセットで学習する").click()
     page.get_by_text("お試し", exact=True).click()
     click(page, "学習を開始")
-    expect(badge(page, "完了")).to_be_visible(timeout=180_000)
+    expect(badge(page, "完了")).to_be_visible(timeout=600_000)
     paths = served.workspace.dataset("faq")
     rows = [row for split in SPLITS for row in read_rows(paths.split(split))]
     answers = {row["row"]: row["messages"][1]["content"] for row in rows}

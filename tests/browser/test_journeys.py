@@ -79,20 +79,20 @@ def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     clicks.link("このデータセットで学習する")
     clicks.on(page.get_by_text("お試し", exact=True))
     clicks.button("学習を開始")
-    expect(badge(page, "完了")).to_be_visible(timeout=180_000)
+    expect(badge(page, "完了")).to_be_visible(timeout=600_000)
     expect(metric(page, "学習の損失")).not_to_contain_text("—")
     expect(page.get_by_test_id("stVegaLiteChart").first).to_contain_text("検証")
     clicks.link("次へ: 実験")
     clicks.button("成果を確かめる")
-    expect(page.get_by_text("学習できたか").first).to_be_visible(timeout=90_000)
+    expect(page.get_by_text("学習できたか").first).to_be_visible(timeout=300_000)
     clicks.link("4 軽くする")  # whatever the result of so short a training asks for
     clicks.button("軽くする")
-    expect(badge(page, "検証済み").first).to_be_visible(timeout=180_000)
+    expect(badge(page, "検証済み").first).to_be_visible(timeout=600_000)
     clicks.link("5 対話")
     ask(page, "ミナモ精機の代表者のお名前を教えてください。")
-    expect(page.get_by_test_id("stChatMessage")).to_have_count(2, timeout=60_000)
+    expect(page.get_by_test_id("stChatMessage")).to_have_count(2, timeout=120_000)
     answer = page.get_by_test_id("stChatMessage").nth(1)
-    expect(answer).to_contain_text("ミナモ精機", timeout=60_000)
+    expect(answer).to_contain_text("ミナモ精機", timeout=120_000)
     assert clicks.count <= 12
     (entry,) = Studio(served.workspace).data.list()
     assert entry.name == "my-data"
@@ -113,13 +113,13 @@ def test_sheet_becomes_a_conversation_by_omakase_in_five_clicks(page: Page, tmp_
     clicks = Clicks(page)
     clicks.button("データセットを保存")
     clicks.button("おまかせで作る")
-    expect(page.get_by_role("button", name="おまかせを止める")).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("1/4 学習").first).to_be_visible(timeout=60_000)
-    expect(page.get_by_role("button", name="おまかせを止める")).to_be_hidden(timeout=240_000)
+    expect(page.get_by_role("button", name="おまかせを止める")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("1/4 学習").first).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("button", name="おまかせを止める")).to_be_hidden(timeout=600_000)
     expect(page.get_by_role("link", name="✓ 軽くする")).to_be_visible()
     clicks.link("5 対話")
     ask(page, "3番の窓口はどこですか？")
-    expect(page.get_by_test_id("stChatMessage").nth(1)).to_contain_text("3階", timeout=60_000)
+    expect(page.get_by_test_id("stChatMessage").nth(1)).to_contain_text("3階", timeout=120_000)
     assert clicks.count <= 5
 
 
@@ -135,13 +135,13 @@ def test_sheet_becomes_a_conversation_by_omakase_and_the_keyboard_alone(
     press(page, "button", "貼り付けた表を使う")
     press(page, "button", "データセットを保存")
     press(page, "button", "おまかせで作る")
-    page.get_by_role("button", name="おまかせを止める").wait_for(timeout=60_000)
-    expect(page.get_by_role("button", name="おまかせを止める")).to_be_hidden(timeout=240_000)
+    page.get_by_role("button", name="おまかせを止める").wait_for(timeout=120_000)
+    expect(page.get_by_role("button", name="おまかせを止める")).to_be_hidden(timeout=600_000)
     press(page, "link", "5 対話")
     reach(page, "textbox", "質問を書いて、送信してください")
     page.keyboard.insert_text("3番の窓口はどこですか？")
     page.keyboard.press("Enter")
-    expect(page.get_by_test_id("stChatMessage").nth(1)).to_contain_text("3階", timeout=60_000)
+    expect(page.get_by_test_id("stChatMessage").nth(1)).to_contain_text("3階", timeout=120_000)
 
 
 def test_two_runs_are_compared(page: Page, served: Served) -> None:
@@ -198,12 +198,12 @@ def test_run_is_stopped_and_resumed(page: Page, served: Served) -> None:
     settings = TrainConfig(dataset="faq", iterations=400, checkpoint_every=10)
     run_id = Studio(served.workspace).training.start(settings)
     page.goto(f"{served.url}/training?run={run_id}")
-    expect(metric(page, "学習の損失")).not_to_contain_text("—", timeout=60_000)
+    expect(metric(page, "学習の損失")).not_to_contain_text("—", timeout=120_000)
     click(page, "一時停止")
-    expect(page.get_by_role("button", name="再開")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("button", name="再開")).to_be_visible(timeout=120_000)
     stopped = Studio(served.workspace).runs.show(run_id).status.done
     click(page, "再開")
-    expect(badge(page, "実行中")).to_be_visible(timeout=60_000)
+    expect(badge(page, "実行中")).to_be_visible(timeout=120_000)
     expect(page.get_by_role("button", name="一時停止")).to_be_visible()
     assert 0 < stopped < 400
 

@@ -11,7 +11,7 @@ from support.browser_actions import DRAWN, ask, open_page
 from support.helpers import wait_until
 from support.served import Served
 
-LOADED_MS = 60_000
+LOADED_MS = 120_000
 """The first question waits for a process that imports MLX and loads the model."""
 
 

@@ -458,3 +458,23 @@ def test_record_of_another_kind_is_refused(paths: DatasetPaths, tmp_path: Path) 
     decided = Decided("text", ({"text": "body"},))
     with pytest.raises(errors.DatasetNotReproduced):
         prepare(recorded.sources, "shop", paths, PrepareConfig(), replace=True, decided=decided)
+
+
+@pytest.mark.parametrize("rows", [10, 17, 26, 40, 64, 93, 128, 170, 231, 300])
+def test_every_fact_of_a_sheet_is_taught_and_only_other_wordings_are_held_out(
+    paths: DatasetPaths, tmp_path: Path, rows: int
+) -> None:
+    """From a file to the dataset's; every third question has a second wording."""
+    table = [(question, answer) for question, answer, *_ in clean_rows(rows, seed=rows)]
+    table += [(f"すみません、{question}", answer) for question, answer in table[::3]]
+    sheet = tmp_path / "faq.csv"
+    with sheet.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("質問", "回答"), *table])
+    summary = _prepare(paths, sheet, goal="faq")
+    written = {name: read_rows(paths.split(name)) for name in ("train", "valid", "test")}
+    facts = {
+        name: {row["messages"][1]["content"] for row in split} for name, split in written.items()
+    }
+    assert facts["train"] == {answer for _, answer in table}
+    assert facts["valid"] | facts["test"] <= facts["train"]
+    assert sum(map(len, written.values())) == sum(summary.counts.values()) == len(table)

@@ -173,6 +173,8 @@ def check(evidence: Evidence, found: Outcome) -> None:
         if found.action == "judge_answers":
             assert any(one.unsure for one in counts) and found.level == "warning"
             assert all(one.most_share >= 0.7 for one in counts)
+        if "しか答えられません" in found.text:
+            assert evidence.held_out is not None and evidence.held_out.share < 0.5, found
         if any(one.share < 0.5 for one in counts):
             assert found.level != "good", (evidence, found)
         if found.level == "good" and evidence.taught is not None:
@@ -284,7 +286,13 @@ EARLY = Ending("stopped_early", "早めに終わりました。")
         ({"taught": 0, "nats": 90.0}, "bad", "学習は発散しました。", "lower_rate"),
         ({"end": DIVERGED}, "bad", "学習は発散しました。", "lower_rate"),
         ({"other": 2}, "bad", "教えた聞き方でしか答えられません。", "more_wordings"),
-        ({"other": 5}, "warning", "教えた聞き方でしか答えられません。", "more_wordings"),
+        (
+            {"other": 6},
+            "warning",
+            "別の聞き方では、まだまちがえることがあります。",
+            "more_wordings",
+        ),
+        ({"other": 0}, "bad", "教えた聞き方でしか答えられません。", "more_wordings"),
         ({"ended": False}, "bad", "ほとんどの答えが終わりません。", "longer_answers"),
         ({"answer": ""}, "bad", "20問中20問に、何も答えませんでした。", "check_text"),
         ({"norm": 0.0}, "bad", "重みが変わっていません。", "check_settings"),

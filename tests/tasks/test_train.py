@@ -103,6 +103,9 @@ def test_run_writes_samples_and_checks_for_people(trained: TrainedRun) -> None:
     assert [line["update"] for line in samples] == [0, 0, 0, 10, 10, 10, 20, 20, 20]
     questions = [line["question"] for line in samples]
     assert questions[:3] == questions[3:6] == [f"商品{n}の値段は？" for n in range(3)]
+    valid = files.read_lines(trained.studio.workspace.dataset("facts").valid)
+    held_out = {row["messages"][0]["content"] for row in valid}
+    assert [line["taught"] for line in samples] == [asked not in held_out for asked in questions]
     events = [line for line in files.read_lines(paths.events) if line["event"] == "check"]
     assert [line["kind"] for line in events] == [check.kind for check in trained.result.checks]
     assert len(events) == 3 and all(line["passed"] for line in events)

@@ -36,12 +36,12 @@ def test_made_rows_are_shown_with_reasons_and_added_as_chosen(studio: Studio) ->
 
 def test_buttons_start_jobs_and_wrong_addresses_are_told(studio: Studio) -> None:
     page = open_page("dataset", view="saved")
-    page.text_input(key="refuse-model").set_value("some-model")
+    page.selectbox(key="refuse-model").set_value("tiny-ja")
     page.text_input(key="refuse-address").set_value("ftp://example.com").run()
     assert "住所" in shown_errors(page)[0]
     page.text_input(key="refuse-address").set_value("https://example.com/v1").run()
     assert "example.com に送られます" in texts(page)
-    page.text_input(key="refuse-model").set_value("")
+    page.selectbox(key="refuse-model").set_value(None)
     page.text_input(key="refuse-address").set_value("").run()
     click(page, "データにない質問を作る")
     [job] = studio.wordings.jobs("faq")

@@ -41,6 +41,8 @@ class Sample:
     expected: str
     answer: str
     row: int = 0
+    taught: bool | None = None
+    """None in runs of older versions."""
     ended: bool = True
     reasoning: str = ""
 

@@ -17,6 +17,7 @@ from mlx_finetuning.jobs import jobs, runs, status
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.results import JOURNEY_JA, Journey, journey_stage
 from mlx_finetuning.jobs.status import JobState
+from mlx_finetuning.language import _
 from mlx_finetuning.progress import Step
 from mlx_finetuning.quantizer.verify.results import Exported
 from mlx_finetuning.utils.time_left import TimeLeft
@@ -29,8 +30,8 @@ class _Stage:
 
     kind: str
     settings: Mapping[str, object]
-    later_s: float
-    """What the stages behind it took the last time, as far as is known."""
+    later_s: float | None
+    """What the stages behind it took the last time; None where that is not known of each."""
 
     @property
     def title(self) -> str:
@@ -55,7 +56,8 @@ def run(context: TaskContext) -> Journey:
     took_s = _last_took(context)
     ended: dict[str, JobPaths] = {}
     for number, kind in enumerate(JOURNEY_JA):
-        later_s = sum(took_s.get(later, 0.0) for later in list(JOURNEY_JA)[number + 1 :])
+        later = list(JOURNEY_JA)[number + 1 :]
+        later_s = sum(took_s[one] for one in later) if took_s.keys() >= set(later) else None
         ended[kind] = _go_through(context, _Stage(kind, settings[kind], later_s))
     exported = jobs.result(ended["export"], Exported)
     return Journey(
@@ -80,12 +82,14 @@ def _go_through(context: TaskContext, stage: _Stage) -> JobPaths:
 
     def progress(step: Step) -> None:
         left_s = time_left.after(step)
-        detail = "　".join(part for part in (step.stage, step.detail) if part)
+        # Read with the time left, which comes behind it.
+        alone = _("この段階だけで") if left_s is not None and stage.later_s is None else ""
+        detail = "　".join(part for part in (step.stage, step.detail, alone) if part)
         if left_s is None:  # counts of other units would be taken for this one's
             context.progress(Step(stage.title, 0, 0, detail))
         else:
             told = replace(step, stage=stage.title, detail=detail)
-            context.progress(replace(told, remaining_s=left_s + stage.later_s))
+            context.progress(replace(told, remaining_s=left_s + (stage.later_s or 0.0)))
 
     jobs.follow(paths, progress, steadily=True)
     return paths

@@ -140,7 +140,7 @@ def record(
             engines=wrong, problem=problems[0]
         )
     else:
-        how_alike = _("どれも同じ書式で質問を受け取り、学習したモデルとして答えます。")
+        how_alike = _("どれも、学習したモデルと同じように答えます。")
         unlike = [
             _("{label}は{share:.0%}").format(label=row.label, share=row.answers_equal)
             for row in others
@@ -148,11 +148,11 @@ def record(
         ]
         if unlike:
             how_alike = _(
-                "どれも同じ書式で質問を受け取りますが、丸めで答えの変わるものがあります（同じ答えの割合: {shares}）。"
+                "動かし方によって、答えの変わるものがあります（同じ答えの割合: {shares}）。"
             ).format(shares=_("、").join(unlike))
         elif shifted := [row.label for row in others if not row.predicts_alike]:
             how_alike = _(
-                "どれも同じ書式で質問を受け取り、比べた質問には同じように答えますが、丸めで予測に差のあるものがあります（{engines}）。"
+                "比べた質問には同じように答えますが、予測に差のあるものがあります（{engines}）。"
             ).format(engines=_("、").join(shifted))
         verdict = _(
             "学習したモデルと、動かし方を変えた{count}種類を{prompts}問で比べました。{how_alike}"

@@ -30,9 +30,9 @@ ENTRIES = {
     "home": Entry(N_("ホーム", "page"), ":material/home:"),
     "dataset": Entry(N_("データセット", "page"), ":material/table_view:"),
     "training": Entry(N_("学習", "page"), ":material/model_training:"),
+    "experiments": Entry(N_("実験", "page"), ":material/science:"),
     "quantization": Entry(N_("軽くする", "page"), ":material/compress:"),
     "chat": Entry(N_("対話", "page"), ":material/chat:"),
-    "experiments": Entry(N_("実験", "page"), ":material/science:"),
     "settings": Entry(N_("設定", "page"), ":material/settings:"),
 }
 """By the name of the page's file, in the order of the work."""

@@ -172,6 +172,8 @@ def counted(evidence: Evidence) -> Judged:
         least_share = 0.0 if held_out.asked < FEW else needed / 2
         if evidence.goal == "faq":
             head = _("教えた聞き方でしか答えられません。言い回しごと覚えています。")
+            if held_out.share >= needed / 2:
+                head = _("別の聞き方では、まだまちがえることがあります。")
             return _level(held_out.share, least_share), head, "more_wordings"
         head = _("教えていないものには、まだよく答えられません。")
         return _level(held_out.share, evidence.commonest + 1e-9), head, "more_rows"

@@ -22,8 +22,14 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def questions(train_rows: Rows, valid_rows: Rows) -> list[Mapping[str, Any]]:
-    """The first few rows that end with an answer, held-out ones before trained ones."""
-    asked = (row for row in (*valid_rows, *train_rows) if grade.is_question(row))
+    """The first few rows that end with an answer, held-out ones before trained ones; each says whether it is
+    `taught`."""
+    asked = (
+        {**row, "taught": is_taught}
+        for is_taught, rows in ((False, valid_rows), (True, train_rows))
+        for row in rows
+        if grade.is_question(row)
+    )
     return list(itertools.islice(asked, QUESTIONS))
 
 
@@ -37,6 +43,7 @@ def answers(loaded: LoadedModel, rows: Rows, update: int) -> Iterator[dict[str, 
         yield {
             "update": update,
             "row": int(row.get("row", 0)),
+            "taught": row["taught"],
             "question": row["messages"][-2]["content"],
             "expected": answer_of(row["messages"][-1]),
             "answer": answer.text,

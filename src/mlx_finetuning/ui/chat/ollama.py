@@ -48,9 +48,7 @@ def draw_connection() -> bool:
     else:
         message = described(status.problem)
         st.info(
-            _("**{what}**　なくても、「話す」で、内蔵のランタイムと対話できます。").format(
-                what=plain(message.what)
-            ),
+            _("**{what}**　なくても、「話す」で対話できます。").format(what=plain(message.what)),
             icon=":material/link_off:",
         )
         with st.expander(_("Ollamaを使うには"), icon=":material/help:"):

@@ -49,6 +49,12 @@ def draw_test(run_id: str) -> None:
 
 def _draw_answers(run_id: str, answers: Sequence[BatchAnswer]) -> None:
     st.markdown(f"**{plain(counted(answers).line)}**")
+    if any(one.split == "valid" for one in answers):
+        st.caption(
+            _(
+                "「実験」の結果は、教えていない質問のうち、学習の途中で使った分（検証）を除いて数えます。"
+            )
+        )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         wanted = st.segmented_control(
             _("判定"),

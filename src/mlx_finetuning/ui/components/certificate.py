@@ -31,8 +31,9 @@ def draw_certificate(certificate: Certificate) -> None:
         if row.reasoning_equal is not None:
             cells[_("考えた過程の一致")] = percent(row.reasoning_equal)
         table.append(cells)
-    show_table(table)
     for problem in certificate.problems:
         st.warning(plain(problem), icon=":material/warning:")
-    for note in certificate.notes:
-        st.caption(plain(note))
+    with st.expander(_("くわしい数字"), icon=":material/table_chart:"):
+        show_table(table)
+        for note in certificate.notes:
+            st.caption(plain(note))

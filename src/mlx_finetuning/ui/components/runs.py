@@ -73,8 +73,8 @@ def resume_button(run: Run) -> None:
 
 
 def run_title(run: Run) -> str:
-    """`2026/11/23 19:31  tiny-ja ← facts  1a2b`, behind its name if it has one; the id where there is no
-    readable record.
+    """`2026/11/23 19:31  tiny-ja ← facts  1a2b`; with a name `総務FAQ  2026/11/23 19:31  1a2b`, which a phone
+    has room for; the id where there is no readable record.
 
     Nothing that changes while the run goes on: the select box knows its options by their titles.
     """
@@ -82,8 +82,7 @@ def run_title(run: Run) -> str:
     if not started:
         return run.run_id
     name = studio().runs.note(run.run_id).name
-    title = f"{started}　{run.title}　{run.run_id[-4:]}"
-    return f"{name}　{title}" if name else title
+    return "　".join((*((name, started) if name else (started, run.title)), run.run_id[-4:]))
 
 
 def first_line(run_id: str) -> Verdict | None:

@@ -19,6 +19,8 @@ MAIN_ROLES = ("question", "answer")
 UNUSED = ""
 PREVIEWED = 120
 """Characters of a cell that are enough to see what it holds."""
+CODECS_JA = {AUTO: N_("自動判定"), "cp932": N_("Windowsの日本語（cp932）")}
+"""Where people have another name for them."""
 DELIMITERS_JA = {
     "auto": N_("自動判定"),
     "comma": N_("コンマ"),
@@ -37,7 +39,7 @@ def draw_encoding(choices: Choices, inspection: Inspection | None) -> None:
     left.selectbox(
         _("文字コード"),
         [AUTO, *CODECS],
-        format_func=lambda name: _("自動判定") if name == AUTO else name,
+        format_func=lambda name: _(CODECS_JA.get(str(name), str(name))),
         key=choices.key("encoding"),
         placeholder=_("選択"),
     )
@@ -50,7 +52,8 @@ def draw_encoding(choices: Choices, inspection: Inspection | None) -> None:
             ).format(encoding=inspection.encoding)
         )
     else:
-        right.caption(f"{inspection.encoding}　{plain(inspection.encoding_reason)}")
+        named = _(CODECS_JA.get(str(inspection.encoding), str(inspection.encoding)))
+        right.caption(plain(f"{named}　{inspection.encoding_reason}"))
 
 
 def draw_table(choices: Choices, inspection: Inspection | None) -> None:

@@ -16,6 +16,7 @@ from mlx_finetuning.data_processor.wordings.made import (
 from mlx_finetuning.jobs.runs import LaterJob
 from mlx_finetuning.language import N_, _, name_in
 from mlx_finetuning.ui.components import jobs
+from mlx_finetuning.ui.components.generators import choose_generator_model
 from mlx_finetuning.ui.components.text import plain
 from mlx_finetuning.ui.frame import errors_shown, studio
 from mlx_finetuning.utils.text_generator import ENGINES_JA, GeneratorChoice
@@ -49,12 +50,7 @@ def draw_made_rows(name: str) -> str | None:
 def _draw_generator(key: str) -> GeneratorChoice:
     """Which model makes rows beside the rules; none unless it is chosen."""
     left, middle, right = st.columns(3)
-    model = left.text_input(
-        _("モデル"),
-        key=f"{key}-model",
-        placeholder=_("空なら規則だけで作ります"),
-        help=_("ベースモデルの名前、GGUFファイルの場所、または ollama:名前"),
-    ).strip()
+    model = choose_generator_model(left, _("モデル"), f"{key}-model", _("空なら規則だけで作ります"))
     engine = middle.selectbox(
         _("モデルを動かすもの"),
         [*ENGINES_JA],

@@ -8,6 +8,7 @@ import streamlit as st
 
 from mlx_finetuning.documents.plan import GenerateSettings
 from mlx_finetuning.language import _, name_in
+from mlx_finetuning.ui.components.generators import choose_generator_model
 from mlx_finetuning.ui.components.jobs import draw_latest
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.text_generator import ENGINES_JA, GeneratorChoice
@@ -25,12 +26,12 @@ def draw_making(paths: list[Path]) -> None:
             studio().data.suggested_name(paths[0]),
             help=_("英小文字・数字・ハイフンだけの64文字以内"),
         )
-        model = right.text_input(
+        model = choose_generator_model(
+            right,
             _("質問を作るモデル"),
-            help=_(
-                "ベースモデルの名前、GGUFファイルの場所、「ollama:名前」のどれか。大きなモデルほど、使える組が増えます。"
-            ),
-            placeholder=_("例：ollama:gemma3:12b"),
+            "generate-model",
+            _("選ぶか、名前を書いてください"),
+            _("大きなモデルほど、使える組が増えます。"),
         )
         with st.expander(_("そのほかの設定"), icon=":material/tune:"):
             engine = st.selectbox(
@@ -51,7 +52,7 @@ def draw_making(paths: list[Path]) -> None:
         if st.form_submit_button(
             _("質問と回答を作る"), type="primary", icon=":material/auto_awesome:"
         ):
-            choice = GeneratorChoice(model.strip(), str(engine), address.strip())
+            choice = GeneratorChoice(model, str(engine), address.strip())
             documents = tuple(map(str, paths))
             studio().documents.generate(
                 GenerateSettings(

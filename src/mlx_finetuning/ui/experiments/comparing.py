@@ -12,7 +12,7 @@ from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.language import N_, _, name_in
 from mlx_finetuning.ui.components.charts import Curve, line_chart, smoothed
 from mlx_finetuning.ui.components.metrics import metrics_of
-from mlx_finetuning.ui.components.runs import run_title
+from mlx_finetuning.ui.components.runs import first_line, run_title
 from mlx_finetuning.ui.components.tables import show_table
 from mlx_finetuning.ui.frame import studio
 from mlx_finetuning.utils.settings_ja import label_of, shown_value
@@ -34,7 +34,8 @@ def draw_comparison(runs: Sequence[Run]) -> None:
     if len(chosen) < 2:
         st.info(_("比べる実験を、2つ以上選んでください。"), icon=":material/compare:")
         return
-    names = {run.run_id: f"{run.model or '—'} {run.run_id[-4:]}" for run in chosen}
+    given = {run.run_id: studio().runs.note(run.run_id).name or run.model or "—" for run in chosen}
+    names = {run_id: f"{name} {run_id[-4:]}" for run_id, name in given.items()}
     if len(set(names.values())) < len(names):
         names = {run.run_id: run.run_id for run in chosen}
     _draw_curves(names)
@@ -116,6 +117,8 @@ def _draw_curves(names: Mapping[str, str]) -> None:
 
 
 def _result_row(name: str, run: Figures) -> dict[str, str]:
+    """What it answers first, then what its losses say."""
+
     def loss(value: float | None) -> str:
         return "—" if value is None else f"{value:.4f}"
 
@@ -127,6 +130,7 @@ def _result_row(name: str, run: Figures) -> dict[str, str]:
     return {
         _("実験"): name,
         _("状態"): run.state,
+        _("結果"): line.line if (line := first_line(run.run_id)) else _("まだ確かめていません"),
         _("更新", "count"): f"{run.updates:,}",
         _("学習の損失"): loss(run.last_loss),
         _("検証の損失（学習前）"): loss(run.first_valid_loss),

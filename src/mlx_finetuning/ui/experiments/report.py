@@ -8,6 +8,7 @@ from functools import partial
 import streamlit as st
 
 from mlx_finetuning.experiment_tracker.evaluation.results import (
+    LIGHTS,
     MARKS_JA,
     SPLITS_JA,
     Report,
@@ -29,7 +30,8 @@ ANSWERS, OPEN = 50, 6
 def draw_first_line(report: Report) -> None:
     """What the run came to, and the one thing to do next."""
     title, judgement = report.judgements[0]
-    LOOKS.get(judgement.level, st.info)(f"**{title}**　{plain(judgement.text)}")
+    light = LIGHTS.get(judgement.level, "")
+    LOOKS.get(judgement.level, st.info)(f"**{light} {title}**　{plain(judgement.text)}")
     if report.outcome is not None and report.outcome.ending:
         st.warning(plain(report.outcome.ending), icon=":material/flag:")
     if judgement.advice:

@@ -9,6 +9,7 @@ from mlx_finetuning.data_processor.readers.columns import ROLE_JA
 from mlx_finetuning.data_processor.readers.encoding import CODECS
 from mlx_finetuning.errors import StudioError
 from mlx_finetuning.language import _
+from mlx_finetuning.studio.data import DatasetEntry
 from mlx_finetuning.ui import sitemap
 from mlx_finetuning.ui.components import datasets, tuning, views
 from mlx_finetuning.ui.components.empty import empty_state
@@ -104,8 +105,8 @@ def show_saved(name: str) -> None:
     st.switch_page(sitemap.page("dataset"), query_params=query)
 
 
-def choose_saved() -> str | None:
-    """The name of a dataset that can be read; None where there is none, which is said."""
+def choose_saved() -> DatasetEntry | None:
+    """A dataset that can be read; None where there is none, which is said."""
     entries = studio().data.list()
     if not entries:
         empty_state(
@@ -120,15 +121,16 @@ def choose_saved() -> str | None:
         )
         saved.draw_deletion(chosen.name, TRASH)
         return None
-    saved.draw_summary(chosen.manifest)
-    return chosen.name
+    return chosen
 
 
 def draw_saved() -> None:
     """What is in a saved dataset, and what can be done with it."""
-    name = choose_saved()
-    if name is None:
+    chosen = choose_saved()
+    if chosen is None:
         return
+    name = chosen.name
+    saved.draw_summary(chosen.manifest or {})
     saved.draw_journey(name)
     with st.container(horizontal=True, vertical_alignment="center", key="dataset-links"):
         st.page_link(
@@ -156,9 +158,10 @@ def draw_saved() -> None:
 def draw_edit() -> None:
     """The rows of a saved dataset's source with what is found in them, and the saving of a new
     version."""
-    name = choose_saved()
-    if name is None:
+    chosen = choose_saved()
+    if chosen is None:
         return
+    name = chosen.name
     recorded = studio().data.manifest(name)
     recorded.require_sources()
     sources = dict(zip(source_names(recorded.sources), recorded.sources, strict=True))

@@ -33,6 +33,7 @@ CHARTS_JA = {
     "peak_memory_gb": N_("メモリー（GB）"),
 }
 """By field of the metrics."""
+TAUGHT_JA = {True: N_("教えた"), False: N_("教えていない")}
 
 
 def draw_run(run_id: str) -> None:
@@ -232,6 +233,7 @@ def _draw_samples(run_id: str) -> None:
         rows = [
             {
                 _("質問"): sample.question,
+                **({} if sample.taught is None else {_("教えたか"): _(TAUGHT_JA[sample.taught])}),
                 _("今の答え"): sample.answer or (_(UNFINISHED) if sample.reasoning else ""),
                 _("正解"): sample.expected,
             }
