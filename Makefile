@@ -58,6 +58,7 @@ check:
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/mypy tests/measures.py
+	@MYPYPATH=src:tests .venv/bin/mypy -p support
 	@.venv/bin/mypy docs/site/generate.py
 	@.venv/bin/lint-imports
 	@.venv/bin/python tests/measures.py

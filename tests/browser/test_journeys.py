@@ -11,7 +11,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
-from support import ui_workspaces
+from support import cut_models, ui_workspaces
 from support.browser_actions import (
     ask,
     badge,
@@ -126,7 +126,9 @@ def test_sheet_becomes_a_conversation_by_omakase_in_five_clicks(page: Page, tmp_
 def test_sheet_becomes_a_conversation_by_omakase_and_the_keyboard_alone(
     page: Page, served: Served
 ) -> None:
-    """From a table in the clipboard: the window that asks for a file is the system's, not the page's."""
+    """From a table in the clipboard: the window that asks for a file is the system's, not the page's.
+    Of a model that says nothing: what it learns is another test's business."""
+    cut_models.write_curt(served.workspace)
     facts = "".join(f"{n}番の窓口はどこですか？\t{n}番の窓口は{n}階です。\n" for n in range(1, 7))
     open_page(page, f"{served.url}/dataset")
     press(page, "button", "表を貼り付ける")
@@ -141,7 +143,7 @@ def test_sheet_becomes_a_conversation_by_omakase_and_the_keyboard_alone(
     reach(page, "textbox", "質問を書いて、送信してください")
     page.keyboard.insert_text("3番の窓口はどこですか？")
     page.keyboard.press("Enter")
-    expect(page.get_by_test_id("stChatMessage").nth(1)).to_contain_text("3階", timeout=120_000)
+    expect(page.get_by_test_id("stChatMessage")).to_have_count(2, timeout=120_000)
 
 
 def test_two_runs_are_compared(page: Page, served: Served) -> None:

@@ -110,7 +110,8 @@ def _adapter(config: dict[str, Any]) -> int:
     """Float32: factors, gradient, and AdamW's two means."""
     model = _model(config)
     adapters.attach(model, TrainConfig(rank=16))
-    return 4 * 4 * sum(value.size for _, value in tree_flatten(model.trainable_parameters()))
+    trained = tree_flatten(model.trainable_parameters())
+    return 4 * 4 * int(sum(value.size for _, value in trained))
 
 
 def _gradient(config: dict[str, Any]) -> float:
@@ -124,7 +125,8 @@ def _gradient(config: dict[str, Any]) -> float:
     scores = OF_SCORES * heads * TOKENS**2
     state = text.get("linear_num_value_heads", 0) * 128 * 128
     logits = OF_LOGITS * min(TOKENS * text["vocab_size"], loss.LOGITS_AT_ONCE_GPU)
-    return HALF * TOKENS * (inputs + block) + scores + logits + 4 * OF_STATE * TOKENS * state
+    size = HALF * TOKENS * (inputs + block) + scores + logits + 4 * OF_STATE * TOKENS * state
+    return float(size)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 
@@ -55,7 +56,7 @@ def _cut(folder: Path, layers: int) -> dict[str, mx.array]:
     path.write_text(json.dumps({**config, "num_hidden_layers": layers}), encoding="utf-8")
     weights = {
         name: value
-        for name, value in mx.load(str(folder / WEIGHTS)).items()
+        for name, value in cast(dict[str, mx.array], mx.load(str(folder / WEIGHTS))).items()
         if not any(layer in name for layer in dropped)
     }
     mx.save_safetensors(str(folder / WEIGHTS), weights, {"format": "mlx"})

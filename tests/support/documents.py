@@ -24,7 +24,7 @@ pdfmetrics.registerFont(UnicodeCIDFont(MINCHO))
 pdfmetrics.registerFont(UnicodeCIDFont(GOTHIC))
 
 
-class _VerticalFont(UnicodeCIDFont):
+class _VerticalFont(UnicodeCIDFont):  # type: ignore[misc]
     """reportlab names a vertical font as the horizontal one, and so takes it for it."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from mlx_finetuning.config import TrainConfig, as_dict
 from mlx_finetuning.jobs import jobs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.jobs import Job
-from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.progress import silent
 from mlx_finetuning.workspace import Workspace
 from support.cut_models import short_folder
@@ -48,7 +48,7 @@ def make(
     files.write_json(paths.experiment, record)
     settings = as_dict(TrainConfig(dataset=DATASET))
     files.write_json(paths.job, asdict(Job("train", str(workspace.root), RUN, settings)))
-    jobs.write_status(paths, JobStatus("done"))
+    jobs.write_status(paths, JobStatus(JobState.DONE))
     _write_dataset(workspace)
     config = json.loads((base(workspace) / "config.json").read_text(encoding="utf-8"))
     adapter = write_adapter(workspace.adapter(RUN).folder, config, kind=kind)
@@ -80,7 +80,8 @@ def context(workspace: Workspace, **config: Any) -> TaskContext:
 def forget_template(workspace: Workspace) -> None:
     """From now on the base has no chat template: it is a copy of the workspace's own."""
     own = workspace.base_model("tiny-ja")
-    shutil.copytree(base(workspace), own)
+    if not own.exists():
+        shutil.copytree(base(workspace), own)
     path = own / "tokenizer_config.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     del record["chat_template"]

@@ -38,7 +38,7 @@ from mlx_finetuning.errors import StudioError
 from mlx_finetuning.experiment_tracker.records import notes
 from mlx_finetuning.jobs import jobs, runs, status
 from mlx_finetuning.jobs.metrics import Metrics
-from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.models import ollama_store
 from mlx_finetuning.models.folder import check_configuration, is_whole
 from mlx_finetuning.quantizer.base import byte_level, settings, weights
@@ -127,7 +127,7 @@ def base_gguf() -> bytes:
             (writer.add_token_merges, ["a b"]),
             (writer.add_eos_token_id, 0),
         ):
-            add(value)
+            add(value)  # type: ignore[arg-type]  # each takes a kind of its own
         square, shared = (width, width), (32, width)
         shapes: dict[str, tuple[int, ...]] = {
             "token_embd.weight": (len(tokens), width),
@@ -304,7 +304,7 @@ SETTINGS = (
     .replace("True", "true")
     .replace("False", "false")
 )
-STATUS = json.dumps({"schema_version": 1, **dataclasses.asdict(JobStatus("done"))}).encode()
+STATUS = json.dumps({"schema_version": 1, **dataclasses.asdict(JobStatus(JobState.DONE))}).encode()
 JOB = b'{"schema_version": 1, "kind": "train", "workspace": "/x", "run_id": "x", "config": {}}'
 MANIFEST = (
     b'{"name": "x", "sources": [{"path": "/x", "sha256": "0"}], "config": {"seed": 1},'

@@ -26,7 +26,8 @@ def compile_once() -> None:
     compiler, found = shutil.which("g++"), importlib.util.find_spec("mlx")
     if sys.platform != "linux" or compiler is None or found is None:
         return
-    (package,) = found.submodule_search_locations or ()
+    assert found.submodule_search_locations is not None  # it is a package
+    [package] = found.submodule_search_locations
     include = Path(package) / "include"
     kernels = Path(tempfile.gettempdir()) / "mlx" / metadata.version("mlx") / "cpu"
     target = kernels / f"{HEADER}.gch"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -16,5 +18,5 @@ def of_batch(model: nn.Module, batch: Batch) -> mx.array:
 
 def corpus_loss(model: nn.Module, batches: list[Batch]) -> float:
     """Nats per supervised target over all of `batches`."""
-    total = sum(float(loss.summed(model, batch).item()) for batch in batches)
+    total = sum(cast(float, loss.summed(model, batch).item()) for batch in batches)
     return total / sum(batch.supervised for batch in batches)

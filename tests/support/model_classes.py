@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -77,7 +77,7 @@ def examples() -> list[Example]:
 
 def gradients(model: nn.Module, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
     value, found = backward.gradient_of(model)(batch)
-    return float(value.item()), {name: np.array(item) for name, item in tree_flatten(found)}
+    return cast(float, value.item()), {name: np.array(item) for name, item in tree_flatten(found)}
 
 
 def named(model: nn.Module, found: dict[str, mx.array]) -> list[tuple[str, mx.array]]:
@@ -98,4 +98,4 @@ def plain(model: nn.Module, taken: list[Example]) -> tuple[float, dict[str, np.n
         return total
 
     value, found = nn.value_and_grad(model, objective)()
-    return float(value.item()), {name: np.array(item) for name, item in tree_flatten(found)}
+    return cast(float, value.item()), {name: np.array(item) for name, item in tree_flatten(found)}

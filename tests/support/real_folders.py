@@ -224,7 +224,7 @@ def as_tokenizers(path: Path) -> Tokenizer:
     proto.ParseFromString(path.read_bytes())
     is_unigram = proto.trainer_spec.model_type == proto.trainer_spec.UNIGRAM
     tokenizer = Tokenizer(_unigram_model(proto) if is_unigram else _merging_model(proto))
-    spaces = [normalizers.Replace(" ", "▁")]
+    spaces: list[normalizers.Normalizer] = [normalizers.Replace(" ", "▁")]
     if proto.normalizer_spec.add_dummy_prefix:
         spaces.insert(0, normalizers.Prepend("▁"))
     tokenizer.normalizer = normalizers.Sequence(spaces)

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, cast
 
 
 class NotFetched(Exception):
@@ -185,7 +185,10 @@ def _members(archive: Path) -> Iterator[tuple[str, Any]]:
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.isfile():
-                yield member.name, lambda member=member: tar.extractfile(member).read()
+                yield (
+                    member.name,
+                    lambda member=member: cast(IO[bytes], tar.extractfile(member)).read(),
+                )
 
 
 @dataclass(frozen=True)
@@ -305,12 +308,11 @@ def unsloth_templates() -> Iterator[tuple[str, str]]:
     """The strings called `<name>_template` of a module, which is read and not run."""
     [path] = fetch("unsloth").rglob("chat_templates.py")
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            [target] = node.targets
-            text = node.value.value
-            if isinstance(target, ast.Name) and target.id.endswith("_template") and "{%" in text:
-                text = text.replace("{system_message}", "You are a helpful assistant.")
-                yield target.id.removesuffix("_template"), text
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(text))):
+                if name.endswith("_template") and "{%" in text:
+                    text = text.replace("{system_message}", "You are a helpful assistant.")
+                    yield name.removesuffix("_template"), text
 
 
 def _extra(pattern: str) -> list[Path]:

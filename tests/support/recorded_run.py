@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 class Recorder:
     def __init__(self) -> None:
-        self.lines: list[dict[str, Any]] = []
+        self.lines: list[Mapping[str, Any]] = []
         self.events: list[str] = []
         self.warnings: list[str] = []
 

@@ -85,9 +85,7 @@ def ask(host: str, key: str, draw: random.Random) -> str:
             ("", "x", "-1", "9" * 30, "null")
         )
     if manner == "half":
-        with socket.create_connection(
-            connection.host and (connection.host, connection.port)
-        ) as raw:
+        with socket.create_connection((connection.host, connection.port)) as raw:
             head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             length = f"Host: {host}\r\nContent-Length: {len(data)}\r\n"
             request = f"POST {path} HTTP/1.1\r\n{length}{head}\r\n".encode() + data

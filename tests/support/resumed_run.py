@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from mlx_finetuning import files
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.errors import Interrupted
+from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel, load
 from mlx_finetuning.mlx_trainer.training import loop
@@ -59,14 +60,15 @@ def train(
     config: TrainConfig = CONFIG,
     progress: Callable[[Step], None] = silent,
     loaded: LoadedModel | None = None,
-    data: tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]] | None = None,
+    data: tuple[Sequence[Any], Sequence[Any]] | None = None,
     replayed: Sequence[Example] = (),
     parent: loop.Parent | None = None,
     event: Callable[..., None] = lambda name, **_: None,
     shared: loop.Shared | None = None,
-) -> loop.TrainResult:
+) -> TrainResult:
     """A sitting of the run in `folder`: it goes on where the last one was saved."""
-    learned, held_out = data or (rows(8), rows(2))
+    given: tuple[Any, Any] = data or (rows(8), rows(2))
+    learned, held_out = given
     log = folder / "metrics.jsonl"
 
     def rewind(update: int) -> None:
@@ -100,7 +102,10 @@ def metrics(folder: Path, name: str) -> list[float]:
 def assert_same_runs(folder: Path, other: Path) -> None:
     """To the last bit."""
     assert lines(folder) == lines(other)
-    ours, theirs = (mx.load(str(one / "adapters.safetensors")) for one in (folder, other))
+    ours, theirs = (
+        cast(dict[str, mx.array], mx.load(str(one / "adapters.safetensors")))
+        for one in (folder, other)
+    )
     assert all((np.array(ours[key]) == np.array(theirs[key])).all() for key in theirs)
 
 

@@ -115,7 +115,7 @@ def draw(seed: int, largest: int = 20_000) -> Book:
         sheet.rows.append([text(name) for name in columns])
     first = len(sheet.rows)
     table = [[_cell(rng, name, number) for name in columns] for number in range(1, count + 1)]
-    sheet.rows += table
+    sheet.rows += table  # type: ignore[arg-type]  # lists of cells alone
     records = [[cell.shown for cell in row] for row in table]
     if "カテゴリ" in columns and rng.random() < 0.4:
         at = columns.index("カテゴリ")
@@ -201,7 +201,7 @@ def _with_others(rng: random.Random, sheet: Sheet) -> list[Sheet]:
     """The sheet among a cover, a list of choices, figures, or a hidden one."""
     sheets = [sheet]
     if rng.random() < 0.25:
-        rows = [
+        rows: list[list[Cell | None]] = [
             [text("青葉館 問い合わせ台帳")],
             [],
             [text("版"), text("1.2")],
@@ -209,20 +209,12 @@ def _with_others(rng: random.Random, sheet: Sheet) -> list[Sheet]:
         ]
         sheets.insert(0, Sheet("表紙", [*rows]))
     if rng.random() < 0.2:
-        sheets.append(
-            Sheet(
-                "集計",
-                [
-                    [text("月"), text("件数")],
-                    *[
-                        [text(f"{month}月"), Cell(month * 3, str(month * 3))]
-                        for month in range(1, 13)
-                    ],
-                ],
-            )
-        )
+        months: list[list[Cell | None]] = [
+            [text(f"{month}月"), Cell(month * 3, str(month * 3))] for month in range(1, 13)
+        ]
+        sheets.append(Sheet("集計", [[text("月"), text("件数")], *months]))
     if rng.random() < 0.15:
-        lists = [[text(name)] for name in ("施設", "料金", "予約")]
+        lists: list[list[Cell | None]] = [[text(name)] for name in ("施設", "料金", "予約")]
         sheets.insert(0, Sheet("選択肢", [[text("カテゴリ")], *lists], is_hidden=True))
     return sheets
 

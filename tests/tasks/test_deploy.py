@@ -40,14 +40,14 @@ def ollama(tmp_path: Path) -> Iterator[Ollama]:
 
 @pytest.fixture
 def unexported(workspace: Workspace) -> str:
-    return finished_run.make(workspace)
+    return finished_run.make(workspace, short=True)
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with a run and its file, to be copied."""
     made = Workspace(tmp_path_factory.mktemp("exported"))
-    finished_run.make(made)
+    finished_run.make(made, short=True)
     export.run(finished_run.context(made, quant="F16"))
     return made
 
@@ -260,11 +260,11 @@ def test_replaced_model_stays_until_the_new_one_is_proven(
 ) -> None:
     deployed(workspace, ollama, name="shop")
     before = ollama.models["shop:latest"]
-    ollama.never_ends = True
+    ollama.doubles_bos = True
     with pytest.raises(OllamaDiffers):
         deployed(workspace, ollama, name="shop", replace=True, system=SYSTEM)
     assert ollama.models == {"shop:latest": before}
-    ollama.never_ends = False
+    ollama.doubles_bos = False
     deployed(workspace, ollama, name="shop", replace=True, system=SYSTEM)
     assert ollama.models["shop:latest"]["system"] == SYSTEM
     assert list(ollama.models) == ["shop:latest"]
