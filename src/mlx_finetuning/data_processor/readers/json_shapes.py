@@ -130,14 +130,11 @@ def _is_map(value: Any) -> bool:
         return False
     if sum(map(sentence_like, value)) * 2 >= max(1, len(value)):
         return True
+    # What numbers things (0, q12, 2024-04-01), as the names of an index do, asks nothing.
+    are_ids = all(re.fullmatch(r"[A-Za-z]{0,4}[\d_:./-]+", str(name)) for name in value)
     # Terms and requests (打刻を修正したい) ask, too, where sentences stand beside so many of them.
-    is_long = len(value) >= _FEWEST_IN_MAP and not tells_names(value) and not _are_ids(value)
+    is_long = len(value) >= _FEWEST_IN_MAP and not tells_names(value) and not are_ids
     return is_long and sum(map(sentence_like, value.values())) * 4 >= len(value) * 3
-
-
-def _are_ids(names: Iterable[str]) -> bool:
-    """Whether they number things (0, q12, 2024-04-01), as the names of an index do, and ask nothing."""
-    return all(re.fullmatch(r"[A-Za-z]{0,4}[\d_:./-]+", str(name)) for name in names)
 
 
 def _holds_columns(item: Object) -> bool:

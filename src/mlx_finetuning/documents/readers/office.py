@@ -49,8 +49,14 @@ def read_docx(path: Path, progress: Progress) -> Document:
                 progress(Step(_(STAGE), at, 0, path.name))
             if isinstance(item, Table):
                 # A merged cell comes once for each place it covers.
-                cells = ((_docx_cell(cell) for cell in row.cells) for row in item.rows)
-                blocks.append(table(cells))
+                rows = (
+                    [
+                        functools.reduce(joined, map(_docx_text, cell._tc.iter(f"{_W}p")), "")
+                        for cell in row.cells
+                    ]
+                    for row in item.rows
+                )
+                blocks.append(table(rows))
             else:
                 blocks.append(_docx_paragraph(item))
             characters += len(blocks[-1].text)
@@ -89,10 +95,6 @@ def _docx_text(element: Any) -> str:
         if not any(above.tag in hidden for above in part.iterancestors()):
             words.append((part.text or "") if part.tag == f"{_W}t" else " ")
     return " ".join("".join(words).replace("\u3000", " ").split())
-
-
-def _docx_cell(cell: Any) -> str:
-    return functools.reduce(joined, map(_docx_text, cell._tc.iter(f"{_W}p")), "")
 
 
 def read_pptx(path: Path, progress: Progress) -> Document:
