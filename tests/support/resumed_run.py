@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_finetuning import files
-from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.config import TrainConfig, read_yaml
 from mlx_finetuning.errors import Interrupted
 from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.mlx_trainer.batches.examples import Example
@@ -35,17 +35,15 @@ CONFIG = TrainConfig(
 )
 
 
-SINCE = {
-    *("replay", "replay_weight", "gamma", "desirable_weight", "undesirable_weight"),
-    *("continues", "wordings", "trackers"),
-}
-"""Settings that version 0.1.0 did not have."""
+FIRST = "old_workspace/experiments/20261128-212634-tiny-ja-3470/config.yaml"
+"""The settings of a run of version 0.1.0."""
 CLOCKS = {"elapsed_s", "tokens_per_second", "peak_memory_gb"}
 
 
 def former(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as version 0.1.0 had them, whose beta was DPO's where nothing needed one."""
-    return {name: value for name, value in settings.items() if name not in SINCE} | {"beta": 0.1}
+    known = read_yaml(Path(__file__).parent / FIRST)
+    return {name: value for name, value in settings.items() if name in known} | {"beta": 0.1}
 
 
 def marked(step: Step) -> None:
