@@ -29,7 +29,8 @@ SETTLED_MS, LOOKS = 400, 10
 SCHEMES = ("light", "dark")
 VIEWS = (
     *("", "dataset", "dataset?view=saved&dataset=faq", "dataset?view=edit&dataset=faq"),
-    *("dataset?view=trash", "training?view=new", "training?view=watch&run={run}"),
+    *("dataset?view=documents", "dataset?view=trash"),
+    *("training?view=new", "training?view=watch&run={run}"),
     *("training?view=models", "quantization?run={run}", "chat?run={run}"),
     *("chat?view=test&run={run}", "chat?view=ollama&run={run}", "experiments?view=list"),
     *("experiments?view=detail&run={run}", "experiments?view=compare", "experiments?view=trash"),

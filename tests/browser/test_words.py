@@ -22,7 +22,7 @@ NAMES = set(
     "mlx finetuning MLX Ollama ollama com https LoRA DoRA rsLoRA NEFTune DPO ORPO KTO SimPO AdamW GGUF BLAS OpenBLAS "
     "llama cpp Python Hugging Face HF TOKEN HOME FINETUNING CPU GPU GB MB kB GFLOP OS NFC NFKC BOM LF "
     "Excel xlsx xls ODS CSV TSV JSON JSONL Parquet Linux Debian GNU bookworm tiny ja faq csv utf cp SHA YAML "
-    "HTML FAQ TensorBoard LM Studio PEFT transformers imatrix num ctx Qwen Apache questions gguf ID QLoRA Language".split()
+    "PDF Word docx PowerPoint pptx Markdown HTML FAQ TensorBoard LM Studio PEFT transformers imatrix num ctx Qwen Apache questions gguf ID QLoRA Language".split()
 ) | {
     word
     for entry in models.catalogue()
@@ -51,7 +51,7 @@ FOLDED = ', [data-testid="stExpanderDetails"]'
 """What is folded away on most pages is data: the machine's parts, records, logs."""
 VIEWS = {
     "": ("",),
-    "dataset": ("new", "saved", "edit", "trash"),
+    "dataset": ("new", "documents", "saved", "edit", "trash"),
     "training": ("new", "watch", "models"),
     "quantization": ("",),
     "chat": ("talk", "test", "ollama"),

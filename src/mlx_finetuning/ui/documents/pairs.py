@@ -66,11 +66,11 @@ def _draw_table(name: str, pairs: list[Pair], rows: list[int], used: set[int]) -
     cells = [
         {
             _("使う"): row in used,
+            _("確かめた結果"): _("、").join(one.text_ja for one in pairs[row - 1].problems)
+            or _("問題なし"),
             _("質問"): pairs[row - 1].question,
             _("回答"): pairs[row - 1].answer,
             _("根拠の文"): pairs[row - 1].quote,
-            _("確かめた結果"): _("、").join(one.text_ja for one in pairs[row - 1].problems)
-            or _("問題なし"),
             _("種類"): _(KINDS_JA[pairs[row - 1].kind]),
             _("資料"): pairs[row - 1].document,
             _("ページ"): str(pairs[row - 1].page or ""),
@@ -82,7 +82,6 @@ def _draw_table(name: str, pairs: list[Pair], rows: list[int], used: set[int]) -
         frame,
         key=f"pairs-{name}-{len(pairs)}-{len(rows)}",
         disabled=["_index", *(column for column in frame.columns if column != _("使う"))],
-        height=520,
     )
     taken = {int(row) for row, is_used in edited[_("使う")].items() if is_used} if rows else set()
     return (used - set(rows)) | taken
