@@ -105,7 +105,7 @@ def test_a_job_imports_mlx_lm_without_transformers_which_can_be_had_later() -> N
     program = (
         "import sys\n"
         "from mlx_finetuning.mlx_trainer.training import loop\n"
-        "from mlx_finetuning.tasks import certify, deploy, ends, evaluate, export, preview, train\n"
+        "from mlx_finetuning.tasks import certify, deploy, evaluate, export, preview, train, usability\n"
         "assert not {'transformers', 'huggingface_hub'} & set(sys.modules)\n"
         "from transformers import AutoTokenizer\n"
         "from huggingface_hub import snapshot_download\n"
