@@ -294,9 +294,17 @@ def _twice_the_same(fields: Values) -> None:
     fields["tokenizer.ggml.tokens"][5] = fields["tokenizer.ggml.tokens"][6]
 
 
-def test_file_over_which_llama_cpp_ends_its_process_is_refused(tmp_path: Path) -> None:
+def test_file_over_which_llama_cpp_ends_its_process_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no debugger of the machine's is called, which would take seconds over each."""
+    called = tmp_path / "called"
+    for name in ("gdb", "lldb"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch '{called}'\n")
+        (tmp_path / name).chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     write_model(tmp_path / "m")
     path = rewrite(written(tmp_path / "m"), tmp_path / "bad.gguf", change_metadata=_twice_the_same)
     with pytest.raises(BaseFileUnusable):
         process.write(path, tmp_path / "base")
-    assert not (tmp_path / "base").exists()
+    assert not (tmp_path / "base").exists() and not called.exists()

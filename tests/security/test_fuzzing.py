@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from mlx_finetuning.quantizer.base import folder
 from support import fuzzing
 
 SHORT_S, LONG_S = 0.1, 1200.0
@@ -43,6 +44,12 @@ def test_mutated_files_are_read_or_refused_for_long(target: str) -> None:
     seconds = float(os.environ.get("MLX_FINETUNING_FUZZ_S", LONG_S))
     found = fuzzed(seconds, secrets.randbits(32), target)
     assert not found["findings"], json.dumps(found, indent=1)
+
+
+def test_base_that_is_mutated_is_one(tmp_path: Path) -> None:
+    """Else every mutation of it would be refused for the same reason."""
+    (tmp_path / "base.gguf").write_bytes(fuzzing.base_gguf())
+    folder.write(tmp_path / "base.gguf", tmp_path / "made")
 
 
 def test_harness_finds_planted_faults() -> None:

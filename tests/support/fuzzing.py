@@ -2,9 +2,9 @@
 [TARGET …]`, from the folder `tests`.
 
 Each case is a seed file with a node of its JSON exchanged, a few mutations of its bytes, or both;
-reading it may end well or with a StudioError, within `CASE_S` seconds and `MEMORY` bytes. Prints
-one JSON object: cases by target, and the findings with the bytes that made them. Everything follows
-from the seed.
+reading it may end well or with a StudioError, within `CASE_S` seconds and `MEMORY` bytes. The seconds are
+the processor's, of the clock ten times as many: a crowded machine is no finding. Prints one JSON object:
+cases by target, and the findings with the bytes that made them. Everything follows from the seed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import dataclasses
 import io
 import itertools
 import json
+import os
 import random
 import resource
+import shutil
 import signal
 import struct
 import sys
@@ -31,6 +33,7 @@ from typing import Any
 
 import numpy as np
 from gguf import GGUFWriter
+from tokenizers.pre_tokenizers import ByteLevel
 
 from mlx_finetuning import config, data_processor, files, preferences
 from mlx_finetuning.config import TrainConfig
@@ -42,6 +45,7 @@ from mlx_finetuning.jobs.status import JobState, JobStatus
 from mlx_finetuning.models import ollama_store
 from mlx_finetuning.models.folder import check_configuration, is_whole
 from mlx_finetuning.quantizer.base import byte_level, settings, weights
+from mlx_finetuning.quantizer.base import folder as base_folder
 from mlx_finetuning.quantizer.base.refusal import Unusable
 from mlx_finetuning.quantizer.formats import safetensors
 from mlx_finetuning.quantizer.verify import written
@@ -106,7 +110,7 @@ def gguf() -> bytes:
 
 def base_gguf() -> bytes:
     """A whole model of one block, as a base: settings, vocabulary, and every weight."""
-    width, inner, tokens = 64, 96, [*map(chr, range(33, 97)), "ab"]
+    width, inner, tokens = 64, 96, [*sorted(ByteLevel.alphabet()), "ab"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "base.gguf"
         writer = GGUFWriter(path, "llama")
@@ -126,6 +130,7 @@ def base_gguf() -> bytes:
             (writer.add_token_types, [1] * len(tokens)),
             (writer.add_token_merges, ["a b"]),
             (writer.add_eos_token_id, 0),
+            (writer.add_add_bos_token, False),
         ):
             add(value)  # type: ignore[arg-type]  # each takes a kind of its own
         square, shared = (width, width), (32, width)
@@ -152,7 +157,7 @@ def base_gguf() -> bytes:
 
 def mutated_head(seed: bytes, draw: random.Random) -> bytes:
     """Changes before the weights, which are most of the file and say nothing wrong."""
-    end = 2400
+    end = 4900
     return mutated(seed[:end], draw) + seed[end:]
 
 
@@ -165,6 +170,32 @@ def read_base(path: Path) -> object:
         values = [file.tensors[stored.tensor].values() for stored in placed.weights.values()]
         return config, values, byte_level.definition(file.metadata, {"eos": 0}, {"eos": False})
     return None
+
+
+def make_base(path: Path) -> None:
+    """The whole base, with llama.cpp, which may end its process: here it has one of its own, as it has in
+    the program. What may not be is another error than the program's own, or a hang."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)  # C hears no Python
+        signal.setitimer(signal.ITIMER_PROF, CASE_S)
+        try:
+            base_folder.write(path, path.parent / "made")
+        except StudioError:
+            pass
+        except BaseException:
+            os.write(writes, traceback.format_exc(limit=-4).encode()[:4000])
+        os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads, "rb") as stream:
+        error = stream.read().decode(errors="replace")
+    status = os.waitpid(child, 0)[1]
+    shutil.rmtree(path.parent / "made", ignore_errors=True)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF:
+        error = "Hang"
+    if error:
+        raise AssertionError(error)
 
 
 def reshaped(seed: bytes, draw: random.Random) -> bytes:
@@ -371,6 +402,7 @@ TARGETS = {
     ),
     "model.gguf": Target("model.gguf", (gguf(),), read_gguf),
     "base.gguf": Target("base.gguf", (base_gguf(),), read_base, mutated_head),
+    "base.gguf with llama.cpp": Target("base.gguf", (base_gguf(),), make_base, mutated_head),
     "gguf_base.json": Target(
         "gguf_base.json", (GGUF_BASE,), lambda path: gguf_base.read(path.parent)
     ),
@@ -415,7 +447,8 @@ def finding(target: Target, content: bytes, folder: Path) -> str | None:
     """What went wrong, as a traceback; None for a file that was read or refused."""
     path = folder / "experiments" / "x" / target.name
     path.write_bytes(content)
-    signal.setitimer(signal.ITIMER_REAL, CASE_S)
+    signal.setitimer(signal.ITIMER_PROF, CASE_S)
+    signal.setitimer(signal.ITIMER_REAL, 10 * CASE_S)
     try:
         target.read(path)
     except StudioError as error:
@@ -424,7 +457,8 @@ def finding(target: Target, content: bytes, folder: Path) -> str | None:
     except (Exception, Hang):
         return traceback.format_exc(limit=-4)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for clock in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(clock, 0)
     return None
 
 
@@ -462,7 +496,8 @@ def fuzz(target: Target, seconds: float, seed: int) -> tuple[int, list[dict[str,
 def main(seconds: float, seed: int, names: list[str]) -> int:
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    signal.signal(signal.SIGALRM, too_long)
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, too_long)
     tried, found = {}, []
     for name in names or TARGETS:
         tried[name], findings = fuzz(TARGETS[name], seconds, seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def library_path() -> Path:
 def load() -> ctypes.CDLL:
     """The library, loaded once per process. Raises QuantizerUnusable."""
     path = library_path()
+    # Else ggml calls a debugger, where there is one, before it ends the process over a damaged file.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
