@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from mlx_finetuning import models
-from mlx_finetuning.config import TrainConfig
+from mlx_finetuning.config import AUTO, TrainConfig
 from mlx_finetuning.errors import BaseFileChanged, BaseFileUnusable, NewerSchema, RecordDamaged
 from mlx_finetuning.jobs.runs import Run
 from mlx_finetuning.language import _
@@ -81,6 +81,17 @@ def settled(settings: TrainConfig) -> TrainConfig:
         raise BaseFileUnusable(path=settings.model, reason=reason)
     is_path = not settings.model.startswith(ollama_store.PREFIX)
     return dataclasses.replace(settings, model=str(file)) if is_path else settings
+
+
+def quant(asked: str, model: str) -> str:
+    """The type of a GGUF file of what was trained on `model`; `asked` but for `config.AUTO`.
+
+    Of a GGUF file Q8_0: its untouched tensors stay as they are, and the others were trained with its
+    errors, to which the four bits of Q4_K_M add others (SmolLM2's Q4_1: KL 0.108, with Q8_0 0.008).
+    """
+    if asked != AUTO:
+        return asked
+    return "Q8_0" if models.names_gguf_file(model) else "Q4_K_M"
 
 
 def width(name: str, workspace: Workspace) -> int:

@@ -431,12 +431,16 @@ QUANTIZATIONS = (
 )
 
 
+AUTO = "auto"
+QUANT_JA = N_("量子化の種類。autoなら Q4_K_M、GGUFファイルから学習したときは Q8_0")
+
+
 @dataclass(frozen=True)
 class ExportConfig:
     """What is written from a trained run."""
 
     format: str = setting("gguf", N_("書き出す形式"), choices=FORMATS)
-    quant: str = setting("Q4_K_M", N_("量子化の種類"), choices=QUANTIZATIONS)
+    quant: str = setting(AUTO, QUANT_JA, choices=(AUTO, *QUANTIZATIONS))
     verify_tokens: int = setting(512, N_("検証で比べるトークン数の下限"), minimum=16)
     """Tokens whose logits are compared with the MLX model's."""
     importance: bool = setting(
@@ -449,7 +453,7 @@ class ExportConfig:
 class DeployConfig:
     """How a tuned model goes into Ollama."""
 
-    quant: str = setting("Q4_K_M", N_("量子化の種類"), choices=QUANTIZATIONS)
+    quant: str = setting(AUTO, QUANT_JA, choices=(AUTO, *QUANTIZATIONS))
     form: str = setting(
         "file",
         N_(

@@ -90,7 +90,8 @@ def test_run_on_a_file_leaves_the_file_as_it_was(trained: Trained) -> None:
 
 def test_adapter_and_new_file_answer_as_the_trained_model(trained: Trained) -> None:
     adapter = export.run(trained.context(format="gguf-lora"))
-    written = export.run(trained.context(quant="Q8_0"))
+    written = export.run(trained.context())  # nobody asks for a type
+    assert list(written.files) == [trained.studio.exports.usual_quant(trained.run_id)] == ["Q8_0"]
     for parity in (one.parity for made in (adapter, written) for one in made.files.values()):
         assert parity.top1_agreement > 0.9 and parity.mean_kl < 0.05
     before, after = (gguf_reader.read(path).tensors for path in (trained.file, Path(written.path)))

@@ -46,7 +46,6 @@ TUNING = f"{KIND}-"
     "quants",
     type=click.Choice(QUANTIZATIONS),
     multiple=True,
-    default=(ExportConfig.quant,),
     help=_("量子化の種類（何度でも）"),
 )
 @click.option(
@@ -99,6 +98,7 @@ def auto(
             chosen = as_dict(studio.training.preset(base, preset))
             changed = config.parse_assignments(list(assignments))
             settings = config.load(TrainConfig, {**chosen, **changed})
+            quants = quants or (ExportConfig.quant,)
             if minutes is None:
                 name = studio.auto.start(settings, quants)
             else:

@@ -7,7 +7,7 @@ here loads one; `check_folder` decides whether the rest of the application may.
 from mlx_finetuning.models.entries import CatalogueEntry, Twin, catalogue, find
 from mlx_finetuning.models.fitting import MachineFit, fit, needed_gb
 from mlx_finetuning.models.folder import check_folder, width
-from mlx_finetuning.models.found_files import FoundFile, found, gguf_file
+from mlx_finetuning.models.found_files import FoundFile, found, gguf_file, names_gguf_file
 from mlx_finetuning.models.found_files import find as found_file
 from mlx_finetuning.models.hub import has_token, use_token
 from mlx_finetuning.models.store import (
@@ -38,6 +38,7 @@ __all__ = [
     "gguf_file",
     "has_token",
     "installed",
+    "names_gguf_file",
     "needed_gb",
     "resolve",
     "search",

@@ -71,6 +71,11 @@ def find(name: str) -> FoundFile | None:
     return described(path, name, "Ollama" if name.startswith(ollama_store.PREFIX) else "")
 
 
+def names_gguf_file(name: str) -> bool:
+    """Whether a model's name means a GGUF file, wherever it lies and if it is there."""
+    return name.startswith(ollama_store.PREFIX) or name.lower().endswith(ENDING)
+
+
 def gguf_file(name: str) -> Path | None:
     """The file that a model's name means; None for a name of another kind.
 
@@ -84,7 +89,7 @@ def gguf_file(name: str) -> Path | None:
         if refusal := listed[wanted].refusal:
             raise BaseFileUnusable(path=name, reason=refusal)
         return listed[wanted].path.resolve()
-    if not name.lower().endswith(ENDING):
+    if not names_gguf_file(name):
         return None
     path = Path(name).expanduser()
     if not path.is_file():

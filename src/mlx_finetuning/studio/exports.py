@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_finetuning import bases, config
-from mlx_finetuning.config import QUANTIZATIONS, ExportConfig, as_dict
+from mlx_finetuning.config import AUTO, QUANTIZATIONS, ExportConfig, as_dict
 from mlx_finetuning.jobs import runs
 from mlx_finetuning.quantizer.verify import written
 from mlx_finetuning.quantizer.verify.results import Exported, Verification
@@ -47,6 +47,10 @@ class Exports:
             "out": None if out is None else str(out.absolute()),
         }
         return JobHandle(runs.start_later_job(self.workspace, run_id, "export", details), Exported)
+
+    def usual_quant(self, run_id: str) -> str:
+        """The type of a file that is written where none is asked for. Raises RunNotFound."""
+        return bases.quant(AUTO, runs.show(self.workspace, run_id).model)
 
     def predicted_sizes(self, run_id: str) -> dict[str, int]:
         """Bytes that a GGUF file of each type would take, without reading a weight.

@@ -72,6 +72,7 @@ def run(context: TaskContext) -> Deployment:
     name, host, replaces = values.pop("name"), values.pop("host"), values.pop("replace")
     settings = config.load(DeployConfig, values)
     run = runs.require_trained(context.workspace, context.run_id)
+    settings = replace(settings, quant=bases.quant(settings.quant, run.model))
     name = names.checked(name or names.default(run.model, context.run_id))
     with connect(host) as client:
         deploy.check_name(client, name, replace=replaces)

@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlx_finetuning import config, files
+from mlx_finetuning import bases, config, files
 from mlx_finetuning.config import ExportConfig
 from mlx_finetuning.errors import ExportNotProven, InvalidSettings
 from mlx_finetuning.files import JsonObject
+from mlx_finetuning.jobs import runs
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.inference import layerwise
@@ -40,7 +41,9 @@ def run(context: TaskContext) -> Exported:
     With `advise`, the types are measured and none is kept.
     Raises RunError, ModelError, ExportError, NotEnoughSpace, DiskFull, Interrupted.
     """
-    settings, quants = _settings(context.config)
+    settings, asked = _settings(context.config)
+    model = runs.show(context.workspace, context.run_id).model
+    quants = [bases.quant(name, model) for name in asked]
     for_gguf = settings.format in ("gguf", "gguf-lora")
     tokens = max(settings.verify_tokens, verification.MIN_TOKENS)
     trained = reference.of_run(context, tokens, for_gguf=for_gguf)

@@ -107,7 +107,7 @@ def _draw_gguf(run_id: str, strength: float, at_work: bool) -> None:
     quants = st.multiselect(
         _("どこまで軽くするか（種類。いくつでも）"),
         QUANTIZATIONS,
-        default=[ExportConfig.quant],
+        default=[studio().exports.usual_quant(run_id)],
         format_func=lambda quant: (
             _("{quant}（{texts}）").format(quant=quant, texts=texts[quant])
             if quant in texts
