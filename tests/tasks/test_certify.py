@@ -363,7 +363,7 @@ def test_the_headline_agrees_with_the_figures_row_by_row(equal: int, level: str)
     )
     made = certificate.record([reference, rounded], 0)
     assert (made.passed, made.level) == (True, level)
-    assert ("学習したモデルとして答えます" in made.verdict) == (level == "good")
+    assert ("どれも、学習したモデルと同じように答えます" in made.verdict) == (level == "good")
     assert ("GGUF Q4_K_Mは62%" in made.verdict) == (level == "warning")
     assert ("64問中40問" in rounded.verdict) == (level == "warning")
 

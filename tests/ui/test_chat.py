@@ -40,7 +40,7 @@ def test_without_ollama_the_page_says_so_and_leads_on() -> None:
     assert "対話できるモデルがまだありません" in texts(open_page("chat"))
     page = open_page("chat", view="ollama")
     assert not page.exception
-    assert "内蔵のランタイムと対話できます" in told(page)
+    assert "なくても、「話す」で対話できます" in told(page)
 
 
 def test_wrong_address_of_ollama_leaves_the_page_usable(
