@@ -47,9 +47,9 @@ MARGIN = 0.95
 LATE = 1.1
 """Of the time: by when a last run that was planned has to end. One that would end a little late was
 still better than none."""
-RANK_COSTS = 0.05
+RANK_COSTS = 0.1
 """By which an update is longer for each time that a choice's rank is the usual one: of ten data sets on
-tiny-ja between 0.9 and 1.25 at four times, less on wider models."""
+tiny-ja at most 1.3 at four times, less on wider models."""
 LENGTHS = (2.5, 2.25, 2.0, 1.8, 1.6, 1.4, 1.25, 1.1)
 """Updates of the likeliest choice, in multiples of the usual, where the time of two last runs leaves
 room for them and for no comparison. Steps, so that speeds a little apart give the same choice."""

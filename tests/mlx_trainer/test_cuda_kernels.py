@@ -6,7 +6,7 @@ padded rows on the user's machine (`doctor --full`) and by `benchmarks/gpu.py`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,16 @@ def example_by_example(
 
 
 @pytest.fixture
-def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def on_cpu() -> Iterator[None]:
+    """A card rounds float32's products."""
+    before = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(before)
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch, on_cpu: None) -> list[str]:
     """Which of a GPU's kernels were asked for, on this machine."""
     asked: list[str] = []
 
@@ -136,7 +145,7 @@ def test_class_that_the_kernels_do_not_fit_is_masked(
     assert float(value.item()) == pytest.approx(expected_loss, rel=1e-5)
 
 
-def test_nothing_is_computed_by_kernels_without_a_gpu() -> None:
+def test_nothing_is_computed_by_kernels_without_a_gpu(on_cpu: None) -> None:
     assert backend.on_card() is None
     model = model_of("llama")
     assert packed_attention.is_exact(model, 300) and not packed_attention.uses_kernels(model)
