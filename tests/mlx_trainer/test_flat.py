@@ -1,4 +1,4 @@
-"""What a GPU does to all arrays at once gives what is done to each alone."""
+"""What is done to all arrays at once gives what is done to each alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def stepped(rule_of: str, *, at_once: bool) -> dict[str, mx.array]:
     mx.random.seed(2)
     model = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4))
     model.layers[0].freeze()
-    rule = optimizer.build(TrainConfig(optimizer=rule_of))
+    rule = optimizer.OPTIMIZERS[rule_of]()
     if at_once:
         rule = optimizer.in_one_step(rule)
     rule.init(model.trainable_parameters())
@@ -39,6 +39,31 @@ def test_a_step_of_all_arrays_at_once_is_the_step_of_each(rule_of: str) -> None:
     assert each.keys() == at_once.keys()
     for name, value in each.items():
         np.testing.assert_allclose(at_once[name], value, rtol=2e-6, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("rule_of", optimizer.ELEMENTWISE)
+def test_an_optimizer_goes_on_from_a_state_that_has_each_array_s_own(rule_of: str) -> None:
+    """As the CPU's checkpoints had it before its optimizer took one vector."""
+    steps = []
+    for is_kept in (False, True):
+        mx.random.seed(2)
+        model = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4))
+        model.layers[0].freeze()
+        rule = optimizer.OPTIMIZERS[rule_of]()
+        rule.init(model.trainable_parameters())
+        for number in range(4):
+            if is_kept and number == 2:
+                kept = rule.state
+                rule = optimizer.build(TrainConfig(optimizer=rule_of))
+                rule.init(model.trainable_parameters())
+                optimizer.put_state(rule, model, kept)
+                assert flat_arrays.ALL in rule.state
+            gradients = {"layers": [{}, {"weight": mx.random.normal((4, 6)), "bias": mx.ones(4)}]}
+            rule.learning_rate = 0.1
+            rule.update(model, gradients)
+        steps.append(dict(tree_flatten(model.parameters())))
+    for name, value in steps[0].items():
+        np.testing.assert_allclose(steps[1][name], value, rtol=2e-6, atol=1e-7, err_msg=name)
 
 
 def test_a_vector_gives_back_the_tree_it_was_made_of() -> None:

@@ -17,8 +17,14 @@ from mlx_finetuning.errors import (
     RankLost,
     StudioError,
 )
+from mlx_finetuning.mlx_trainer.batches.examples import Example
 from mlx_finetuning.mlx_trainer.parallel.distributed import Rank, RankProcess
-from mlx_finetuning.mlx_trainer.parallel.gradient_team import GradientWorker, WorkerProcess
+from mlx_finetuning.mlx_trainer.parallel.gradient_team import (
+    GradientWorker,
+    WorkerProcess,
+    cost,
+    divide,
+)
 from support.recorded_run import tiny_folder
 from support.resumed_run import CONFIG
 
@@ -30,6 +36,18 @@ def ended(statement: str) -> StudioError:
     with contextlib.closing(process), pytest.raises(StudioError) as error:
         process.fingerprint()
     return error.value
+
+
+def test_work_is_shared_nearly_equally_and_whoever_divides_it_has_the_least() -> None:
+    lengths = (700, 40, 320, 330, 90, 60, 500, 410)
+    examples = [Example([0] * length, [True] * length, row) for row, length in enumerate(lengths)]
+    for count in (1, 2, 3, 8, 20):
+        shares = divide(examples, count)
+        assert sorted(one.row for share in shares for one in share) == [*range(len(lengths))]
+        work = [sum(cost(len(one.tokens)) for one in share) for share in shares]
+        assert len(shares) == min(count, len(lengths)) and work[0] == min(work)
+        assert max(work) - min(work) <= cost(max(lengths))
+        assert shares == divide(examples[::-1], count)
 
 
 def test_error_in_a_worker_is_raised_by_the_process_that_it_works_for() -> None:

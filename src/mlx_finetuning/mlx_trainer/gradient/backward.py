@@ -27,16 +27,21 @@ Arrays = dict[str, mx.array]
 
 @dataclass(frozen=True)
 class Sums:
-    """Of a batch or of many: the loss, and its gradients by name."""
+    """Of a batch or of many: the loss, and its gradients."""
 
     loss: mx.array
     """Nats over all supervised targets; where the loss is per item [1 + MARKS], the loss first."""
     gradients: Arrays
+    """By name, or joined under the name `flat_arrays.ALL`."""
 
     def waited_for(self) -> Sums:
         """Themselves, once they are computed: on a GPU that may still go on."""
         mx.eval(self.loss, self.gradients)
         return self
+
+    def joined(self, trained: trainable.TrainedArrays) -> Sums:
+        """The same, with the gradients of LoRA's factors as one vector."""
+        return Sums(self.loss, dict(trained.joined(self.gradients)))
 
 
 Gradient = Callable[[Any], tuple[mx.array, Any]]

@@ -1,7 +1,8 @@
-"""Hundreds of small arrays as one vector, so that a GPU gets one kernel for all of them.
+"""Hundreds of small arrays as one vector, so that what is done to all is one operation.
 
-An adapter has two small arrays per linear layer. What is done to each alike (casting, clipping,
-an optimizer's step) would otherwise cost a launch per array and operation. Putting a vector
+An adapter has two small arrays per linear layer. What is done to each alike (casting, adding,
+clipping, an optimizer's step) would otherwise cost a GPU's launch, or on the CPU a task of MLX's, per
+array and operation. Putting a vector
 together costs one per array too, so the trained arrays are parts of one (`trainable`).
 """
 

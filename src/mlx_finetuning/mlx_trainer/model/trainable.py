@@ -15,7 +15,8 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
+from mlx_finetuning.mlx_trainer.model import lora
+from mlx_finetuning.mlx_trainer.model.flat_arrays import ALL, Layout
 
 _NAME = "_trained_arrays"
 
@@ -33,6 +34,7 @@ class TrainedArrays:
             for part in path:
                 owner = owner[int(part)] if isinstance(owner, list) else owner[part]
             self._owners[name] = owner, key
+        self._are_factors = lora.are_factors(arrays)
         self._layout = Layout(arrays)
         self._vector: mx.array | None = None
         self._parts: list[mx.array] = []
@@ -42,7 +44,10 @@ class TrainedArrays:
         return {name: owner[key] for name, (owner, key) in self._owners.items()}
 
     def put(self, arrays: Mapping[str, mx.array]) -> None:
-        """Let the model have these in the place of its own."""
+        """Let the model have these, by name or joined, in the place of its own."""
+        if ALL in arrays:
+            self.put_vector(arrays[ALL])
+            return
         for name, (owner, key) in self._owners.items():
             owner[key] = arrays[name]
 
@@ -54,6 +59,14 @@ class TrainedArrays:
             if self._vector is not None and self._has_parts(arrays):
                 return self._vector
         return self._layout.vector(arrays)
+
+    def joined(self, arrays: Mapping[str, mx.array]) -> Mapping[str, mx.array]:
+        """LoRA's factors, or what has their names and shapes, as one vector under the name `ALL`, so that
+        what is done to each is done once; any other arrays as they are: all weights would be a copy
+        too many."""
+        if not self._are_factors or ALL in arrays:
+            return arrays
+        return {ALL: self.vector(arrays)}
 
     def parts(self, vector: mx.array, dtype: mx.Dtype | None = None) -> dict[str, mx.array]:
         """The arrays in `vector`, by name; of `dtype`, or of the types they had."""

@@ -44,14 +44,14 @@ FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def divide(examples: Sequence[Item], count: int) -> list[list[Item]]:
     """At most `count` shares of nearly equal work, none empty: the longest first, each to the
-    share that has least."""
+    share that has least. The lightest share comes first: whoever divides has other work besides."""
     shares: list[list[Item]] = [[] for __ in range(min(count, len(examples)))]
     work = [0.0] * len(shares)
     for example in sorted(examples, key=lambda item: (-len(item.tokens), item.row)):
         least = work.index(min(work))
         shares[least].append(example)
         work[least] += cost(len(example.tokens))
-    return shares
+    return [shares[number] for number in sorted(range(len(shares)), key=work.__getitem__)]
 
 
 def cost(tokens: int) -> float:
@@ -114,16 +114,16 @@ class GradientTeam:
         if not self._is_admitted:
             self._admit_workers()
         own, *others = divide(examples, self.processes)
-        busy = self._workers[: len(others)]
+        busy, arrays = self._workers[: len(others)], trainable.of(self._model)
         if busy:
-            arrays = trainable.of(self._model).arrays()
-            trained = {name: np.array(value) for name, value in arrays.items()}
+            joined = arrays.joined(arrays.arrays())
+            trained = {name: np.array(value) for name, value in joined.items()}
         for number, (worker, share) in enumerate(zip(busy, others, strict=True), 1):
             worker.ask(trained, share, (*seed, number))
         with cpu.blas_threads(1 if busy else None):
             total = backward.sums_of_examples(
                 self._gradient, self.layout, self._cache, own, (*seed, 0)
-            )
+            ).joined(arrays)
         for worker in busy:
             total = backward.added(total, worker.answer())
         return total

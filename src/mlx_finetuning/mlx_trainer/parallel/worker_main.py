@@ -78,8 +78,9 @@ def serve(
             trained, examples, seed = pickle.load(source)
         except EOFError:
             return
-        trainable.of(model).put({name: mx.array(value) for name, value in trained.items()})
-        sums = backward.sums_of_examples(gradient, layout, cache, examples, seed)
+        arrays = trainable.of(model)
+        arrays.put({name: mx.array(value) for name, value in trained.items()})
+        sums = backward.sums_of_examples(gradient, layout, cache, examples, seed).joined(arrays)
         gradients = {name: np.array(value) for name, value in sums.gradients.items()}
         answer(answers, (np.array(sums.loss), gradients))
 

@@ -26,6 +26,7 @@ from mlx_finetuning.files import JsonObject
 from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.gradient import objectives
 from mlx_finetuning.mlx_trainer.model import adapters, trainable
+from mlx_finetuning.mlx_trainer.training import optimizer as optimizers
 from mlx_finetuning.tokenization.chat import ChatTokenizer
 from mlx_finetuning.utils import fingerprint
 from mlx_finetuning.workspace import AdapterPaths
@@ -169,8 +170,8 @@ def restore(
     except (KeyError, TypeError) as error:
         raise RecordDamaged(path=str(path / STATE)) from error
     model.update(_tree(path / "adapters.safetensors"))
-    optimizer.state = _tree(path / OPTIMIZER)
-    mx.eval(model.parameters(), optimizer.state)
+    optimizers.put_state(optimizer, model, _tree(path / OPTIMIZER))
+    mx.eval(model.parameters())
     return state
 
 
@@ -194,8 +195,7 @@ def start_from(
     mx.eval(arrays)
     if not (same_optimizer and parent.optimizer.exists()):
         return False
-    optimizer.state = _tree(parent.optimizer)
-    mx.eval(optimizer.state)
+    optimizers.put_state(optimizer, model, _tree(parent.optimizer))
     return True
 
 

@@ -47,7 +47,7 @@ def build(config: TrainConfig) -> optim.Optimizer:
     optimizer = OPTIMIZERS[config.optimizer]()
     # All weights of a model as one vector would be a copy too many.
     at_once = config.optimizer in ELEMENTWISE and config.method != "full"
-    return in_one_step(optimizer) if at_once and mx.default_device() != mx.cpu else optimizer
+    return in_one_step(optimizer) if at_once else optimizer
 
 
 def in_one_step(optimizer: optim.Optimizer) -> optim.Optimizer:
@@ -65,6 +65,23 @@ def in_one_step(optimizer: optim.Optimizer) -> optim.Optimizer:
 
     optimizer.init, optimizer.update = init, update
     return optimizer
+
+
+def put_state(optimizer: optim.Optimizer, model: nn.Module, state: Any) -> None:
+    """Let the optimizer go on from a state that was kept, also from one of each array's own, as the CPU's
+    checkpoints once had it."""
+    arrays = trainable.of(model)
+    kept = dict(tree_flatten(state))
+    first = next(iter(arrays.arrays()))
+    own = [name.removeprefix(f"{first}.") for name in kept if name.startswith(f"{first}.")]
+    if ALL in optimizer.state and own:
+        names = list(arrays.arrays())
+        vectors = {
+            key: arrays.vector({name: kept[f"{name}.{key}"] for name in names}) for key in own
+        }
+        state = {key: kept[key] for key in ("step", "learning_rate")} | {ALL: vectors}
+    optimizer.state = state
+    mx.eval(state)
 
 
 def clipped(
