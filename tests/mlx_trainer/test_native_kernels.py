@@ -12,10 +12,14 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from gguf import GGML_QUANT_SIZES
+from gguf import GGMLQuantizationType as Type
 
-from mlx_finetuning.mlx_trainer.kernels import backend, cpu
+from mlx_finetuning.errors import GgufUnreadable
+from mlx_finetuning.mlx_trainer.kernels import backend, cpu, gguf_blocks
 from mlx_finetuning.mlx_trainer.kernels.backend import Backend
 from mlx_finetuning.utils import native_kernels
+from mlx_finetuning.utils.gguf_reader import EVERYTHING, RowIndex, StoredTensor
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="for Linux only")
 
@@ -221,6 +225,69 @@ def test_numbers_that_are_none_stay_visible(native: Backend) -> None:
     assert mx.isnan(native.linear(mx.full((16, 3), float("nan")), mx.ones((5, 3)), None, 1.0)).all()
     rows = mx.full((1, 1, 4, 8), float("nan"))
     assert mx.isnan(native.attention(rows, rows, rows, 1.0, None, (4,))).all()
+
+
+# --- matrices of GGUF files -----------------------------------------------------------------
+
+CHOICES: tuple[RowIndex, ...] = (EVERYTHING, slice(1), slice(3, 4), np.array([4, 0, 4, 2, 1]))
+
+
+def any_bytes(kind: Type, blocks: int) -> StoredTensor:
+    """Five rows; infinite scales and NaN are among them."""
+    block, size = GGML_QUANT_SIZES[kind]
+    data = np.random.default_rng(blocks).integers(0, 256, (5, blocks * size), np.uint8)
+    data.flags.writeable = False  # as a file is mapped
+    return StoredTensor("w", (5, blocks * block), kind, data)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("kind", gguf_blocks.PACKED, ids=lambda kind: kind.name)
+def test_packed_blocks_are_the_references_to_the_last_bit(native: Backend, kind: Type) -> None:
+    for blocks in (1, 3, 200):
+        tensor = any_bytes(kind, blocks)
+        for rows in CHOICES:
+            expected = gguf_blocks.packed(tensor.data, kind, rows)
+            found = {name: np.array(array) for name, array in native.packed(tensor, rows).items()}
+            assert found.keys() == expected.keys()
+            for name, array in expected.items():
+                assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape), name
+                assert found[name].tobytes() == array.tobytes(), name
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    "kind", [Type.Q4_K, Type.Q3_K, Type.IQ2_XXS, Type.F16, Type.BF16, Type.F32], ids=str
+)
+def test_dequantized_rows_are_the_references_to_the_last_bit(native: Backend, kind: Type) -> None:
+    tensor = any_bytes(kind, 3)
+    for rows in CHOICES:
+        found, expected = np.array(native.dequantized(tensor, rows)), tensor.values(rows)
+        assert found.shape == expected.shape and found.tobytes() == expected.tobytes()
+
+
+def test_type_that_ggml_does_not_dequantize_is_said(native: Backend) -> None:
+    with pytest.raises(GgufUnreadable):
+        native.dequantized(any_bytes(Type.I32, 3), EVERYTHING)
+
+
+def test_sizes_and_rows_that_do_not_fit_are_refused_before_anything_is_read(
+    native: Backend,
+) -> None:
+    module = backend.module_of(str(native_kernels.library()))
+    whole, first = np.zeros((2, 144), np.uint8), np.array([0])
+    assert len(module.packed(Type.Q4_K, whole, first)) == 3
+    for kind in (Type.Q4_K, Type.F32, -1):
+        with pytest.raises(ValueError):  # no whole block; no such type
+            module.packed(int(kind), whole[:, :143].copy(), first)
+    for numbers in ([2], [-1], [0, 1 << 40]):
+        with pytest.raises(IndexError):
+            module.packed(Type.Q4_K, whole, np.array(numbers))
+        with pytest.raises(IndexError):
+            module.dequantized(whole, np.array(numbers), 256, 0)
+    for stored in (whole[0], whole[:, ::2], whole.astype(np.int8)):
+        with pytest.raises(TypeError):
+            module.packed(Type.Q4_K, stored, first)
+    assert module.packed(Type.Q4_K, whole, first[:0])[0].shape == (0, 32)
 
 
 def test_other_types_are_left_to_mlx(native: Backend) -> None:

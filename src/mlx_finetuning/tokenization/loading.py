@@ -7,6 +7,7 @@ Only what the file says goes in: settings that make transformers rewrite the fil
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -99,7 +100,12 @@ class FolderTokenizer:
 
     def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str | None]:
         """As the vocabulary writes them; None for an id beyond it."""
-        return [self.backend_tokenizer.id_to_token(int(number)) for number in ids]
+        return [self._texts.get(int(number)) for number in ids]
+
+    @functools.cached_property
+    def _texts(self) -> dict[int, str]:
+        # mlx-lm asks for all of them, which is many calls of the library.
+        return {number: text for text, number in self.vocab.items()}
 
 
 def load(files: TokenizerFiles, chat_template: str | None = None) -> FolderTokenizer:

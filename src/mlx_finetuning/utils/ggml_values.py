@@ -41,6 +41,15 @@ def values(rows: NDArray[np.uint8], kind: Type) -> NDArray[np.float32]:
     return _dequantized(np.ascontiguousarray(rows), kind, _function(kind))
 
 
+def address(kind: Type) -> int | None:
+    """Where ggml's function of the type lies, `void (const void* blocks, float* values, int64_t count)`;
+    None where there is none. Raises QuantizerUnusable."""
+    try:
+        return ctypes.cast(_function(kind), ctypes.c_void_p).value  # type: ignore[arg-type]
+    except NotImplementedError:
+        return None
+
+
 def _dequantized(
     rows: NDArray[np.uint8], kind: Type, to_float: Callable[..., None]
 ) -> NDArray[np.float32]:

@@ -19,9 +19,11 @@ from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
-from mlx_finetuning.mlx_trainer.kernels import cpu, cuda_kernels
-from mlx_finetuning.utils import blas, native_kernels
+from mlx_finetuning.mlx_trainer.kernels import cpu, cuda_kernels, gguf_blocks
+from mlx_finetuning.utils import blas, ggml_values, native_kernels
+from mlx_finetuning.utils.gguf_reader import RowIndex, StoredTensor
 
 _RMS_NORM, _GELU = mx.fast.rms_norm, nn.gelu_approx  # which others stand for
 
@@ -40,6 +42,15 @@ class Backend:
     rms_norm: Callable[[mx.array, mx.array | None, float], mx.array]
     rope: Callable[..., mx.array]
     cross_entropy: Callable[[mx.array, mx.array], mx.array]
+    packed: Callable[[StoredTensor, RowIndex], dict[str, mx.array]]
+    """As `gguf_blocks.packed`."""
+    dequantized: Callable[[StoredTensor, RowIndex], mx.array]
+    """As `StoredTensor.values`."""
+
+
+def _packed(tensor: StoredTensor, rows: RowIndex) -> dict[str, mx.array]:
+    arrays = gguf_blocks.packed(tensor.data, tensor.kind, rows)
+    return {name: mx.array(array) for name, array in arrays.items()}
 
 
 _SWIGLU = cast(Callable[..., mx.array], cpu.swiglu)
@@ -52,6 +63,8 @@ PYTHON = Backend(
     _RMS_NORM,
     cpu.rope,
     cpu.cross_entropy,
+    _packed,
+    lambda tensor, rows: mx.array(tensor.values(rows)),
 )
 FEWEST_ROWS = 16
 """Of a product whose matrices are worth being copied to where the processor likes them best."""
@@ -185,8 +198,29 @@ def native(module: Any) -> Backend:
             return cpu.rope(x, dims, **settings)
         return cast(mx.array, module.rotary(x, *tables))
 
+    def packed(tensor: StoredTensor, rows: RowIndex) -> dict[str, mx.array]:
+        numbers = np.arange(len(tensor.data))[rows]
+        arrays = module.packed(int(tensor.kind), tensor.data, numbers)
+        return dict(zip(gguf_blocks.parts(tensor.kind), arrays, strict=True))
+
+    def dequantized(tensor: StoredTensor, rows: RowIndex) -> mx.array:
+        function = ggml_values.address(tensor.kind)
+        if function is None:
+            return mx.array(tensor.values(rows))
+        numbers = np.arange(len(tensor.data))[rows]
+        return cast(mx.array, module.dequantized(tensor.data, numbers, tensor.shape[-1], function))
+
     return Backend(
-        "native", linear, attention, module.swiglu, gelu, rms_norm, rope, module.cross_entropy
+        "native",
+        linear,
+        attention,
+        module.swiglu,
+        gelu,
+        rms_norm,
+        rope,
+        module.cross_entropy,
+        packed,
+        dequantized,
     )
 
 

@@ -6,8 +6,10 @@ which holds what llama.cpp computes; on a GPU bfloat16, which rounds to 8 bits (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import mmap
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -15,15 +17,18 @@ import mlx.nn as nn
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 from mlx_lm import utils
-from numpy.typing import NDArray
 
 from mlx_finetuning.errors import BaseFileChanged
 from mlx_finetuning.language import _
-from mlx_finetuning.mlx_trainer.model import gguf_blocks, six_bit, unpacking
-from mlx_finetuning.mlx_trainer.model.gguf_blocks import PACKED, packed_bytes
-from mlx_finetuning.utils import cores, gguf_reader, in_order
+from mlx_finetuning.mlx_trainer.kernels import backend
+from mlx_finetuning.mlx_trainer.kernels.gguf_blocks import PACKED, packed_bytes
+from mlx_finetuning.mlx_trainer.model import six_bit, unpacking
+from mlx_finetuning.utils import cores, gguf_base, gguf_reader, in_order
 from mlx_finetuning.utils.gguf_base import GgufBase
 from mlx_finetuning.utils.gguf_reader import EVERYTHING, RowIndex, StoredTensor
+
+AHEAD_BYTES = 1 << 29
+"""What drives read at most in the tenths of a second that a tokenizer takes."""
 
 
 def load(
@@ -65,20 +70,32 @@ def arrays(base: GgufBase, *, packed: bool | None = None) -> dict[str, mx.array]
     packed = _stays_packed(tensors) if packed is None else packed
     to_weight = [np.argsort(order) for order in base.orders]
 
-    def read(name: str) -> tuple[str, dict[str, NDArray[Any]]]:
+    def read(name: str) -> tuple[str, dict[str, mx.array]]:
         stored = base.weights[name]
         order = EVERYTHING if stored.order < 0 else to_weight[stored.order]
         return name, _read(name, tensors[name], order, stored.added, packed)
 
+    def in_memory() -> Iterator[str]:
+        """Drives are fastest in the file's order; what has come is unpacked meanwhile."""
+        for name in base.weights:
+            tensors[name].data.reshape(-1)[:: mmap.PAGESIZE].max()
+            yield name
+
     weights: dict[str, mx.array] = {}
     with ThreadPoolExecutor(cores.usable()) as pool:
-        for name, parts in in_order.results(pool, read, base.weights):
+        for name, parts in in_order.results(pool, read, in_memory()):
             kind, shape = _float_type(tensors[name], packed), tensors[name].shape
             for path, array in parts.items():
                 is_plain = len(parts) == 1
-                value = mx.array(array)
-                weights[path] = value.reshape(shape).astype(kind) if is_plain else value
+                weights[path] = array.reshape(shape).astype(kind) if is_plain else array
     return weights
+
+
+def read_ahead(folder: Path) -> None:
+    """Have the system read the beginning of a GGUF base, while Python makes the tokenizer."""
+    base = gguf_base.read(folder)
+    if base is not None:
+        np.memmap(base.file, np.uint8, "r")[: AHEAD_BYTES : mmap.PAGESIZE].max()
 
 
 def outline(base: GgufBase) -> dict[str, mx.array]:
@@ -95,21 +112,21 @@ def outline(base: GgufBase) -> dict[str, mx.array]:
             weights[name] = mx.zeros(tensor.shape, _float_type(tensor, packed))
             continue
         for path, array in parts.items():
-            shape = (len(tensor.data), array.shape[1])
-            weights[path] = mx.zeros(shape, mx.array(array).dtype)
+            weights[path] = mx.zeros((len(tensor.data), array.shape[1]), array.dtype)
     return weights
 
 
 def _read(
     name: str, tensor: StoredTensor, rows: RowIndex, added: float, packed: bool
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, mx.array]:
     """A weight's chosen rows: its one array, or those of its packed form."""
     if packed and tensor.kind in PACKED:
         module = name.removesuffix(".weight")
-        parts = gguf_blocks.packed(tensor.data, tensor.kind, rows)
+        parts = backend.chosen().packed(tensor, rows)
         return {f"{module}.{part}": array for part, array in parts.items()}
-    values = tensor.values(rows)
-    return {name: values - np.float32(added) if added else values}
+    if added:
+        return {name: mx.array(tensor.values(rows) - np.float32(added))}
+    return {name: backend.chosen().dequantized(tensor, rows)}
 
 
 def loaded_bytes(base: GgufBase) -> int:

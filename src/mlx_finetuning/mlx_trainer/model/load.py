@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -84,8 +85,10 @@ def load(
     Raises ModelUnloadable and AdapterUnusable with the library's reason, TokenizerUnreadable,
     TemplateHostile, ChatTemplateUnusable.
     """
-    chat = chats.load(folder, adapter or asked_like, thinks=thinks)
-    model, config = load_module(folder, lazy=lazy)
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(gguf_weights.read_ahead, folder)
+        chat = chats.load(folder, adapter or asked_like, thinks=thinks)
+        model, config = load_module(folder, lazy=lazy)
     if adapter is not None:
         model = _adapted(model, adapter)
     settings = text_settings(config)

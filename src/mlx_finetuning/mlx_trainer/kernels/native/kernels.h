@@ -29,6 +29,9 @@ struct LinearShape {
   float scale;
 };
 
+// Types of ggml's whose blocks can be packed, by llama.cpp's numbers.
+enum class BlockType { q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8, q4_k = 12, q5_k = 13, q6_k = 14 };
+
 // All of them, as they are best computed by one kind of processor.
 struct Kernels {
   // Also low [tokens, rank], what the factor b is multiplied with.
@@ -143,6 +146,16 @@ struct Kernels {
       float* d_logits,
       std::int64_t rows,
       std::int64_t width);
+
+  // Blocks of ggml's as MLX's packed form: levels, and of every 32 a float32 of scales and of offsets. Of Q6_K
+  // an int8 of scales for every 16 levels, and a float16 of offsets, the block's own scale.
+  void (*pack)(
+      BlockType type,
+      const std::uint8_t* blocks,
+      std::int64_t count,
+      std::uint8_t* levels,
+      void* scales,
+      void* offsets);
 };
 
 // Those for the processor at hand, or for a lesser one: avx512, avx2, any, or the best of them. False for one

@@ -4,6 +4,7 @@
 
 #include "attention.h"
 #include "elementwise.h"
+#include "gguf_blocks.h"
 #include "kernels.h"
 #include "linear.h"
 
@@ -26,6 +27,7 @@ const Kernels table = {
     rotary,
     cross_entropy,
     cross_entropy_gradient,
+    pack,
 };
 
 }  // namespace kernels::PROCESSOR

@@ -2,8 +2,8 @@
 
 `scale * level + bias` in float32 is then what llama.cpp computes, to the last bit, because every
 product there fits into float32's 24 bits. The blocks' layouts are those of llama.cpp's `ggml-common.h`.
-Levels are moved several at a time, in NumPy's words of 16 to 64 bits: a byte for each would take twice
-as long.
+This is the reference that `native/gguf_blocks.h` is tested against, and what runs without it. Levels are
+moved several at a time, in NumPy's words of 16 to 64 bits: a byte for each would take twice as long.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ def packed_bytes(kind: Type, values: int) -> int:
     block, size = GGML_QUANT_SIZES[kind]
     arrays = PACKED[kind](np.zeros((1, size), np.uint8))
     return values // block * sum(array.nbytes for array in arrays.values())
+
+
+def parts(kind: Type) -> tuple[str, str, str]:
+    """The names of the arrays that `packed` makes."""
+    return ("weight", "scales", "block_scales" if kind == Type.Q6_K else "biases")
 
 
 def _blocks_of_32(bits: int, zero: int | None) -> Callable[[Bytes], Arrays]:
