@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,15 @@ from tokenizers import Tokenizer
 from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.mlx_trainer.inference.generate import logits
 from mlx_finetuning.mlx_trainer.model.load import load
+from mlx_finetuning.mlx_trainer.training import loop
 from mlx_finetuning.quantizer.base import folder as gguf_folder
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaModel
+from mlx_finetuning.quantizer.write.export import export_gguf
+from mlx_finetuning.utils import gguf_base, gguf_reader
+from mlx_finetuning.workspace import AdapterPaths
 from support import asking, command, smollm2
+from support.gguf_bases import changed
+from support.recorded_run import CONFIG, Recorder, rows
 
 pytestmark = pytest.mark.models
 
@@ -60,6 +66,24 @@ def test_the_file_itself_is_a_base(tmp_path: Path, base: Path) -> None:
     theirs, ours = values
     assert (np.exp(ours) * (ours - theirs)).sum(-1).mean() < 1e-3
     assert (ours.argmax(-1) == theirs.argmax(-1)).mean() > 0.95
+
+
+def test_new_file_of_the_published_one_keeps_every_byte_that_was_not_trained(
+    tmp_path: Path,
+) -> None:
+    original, base = smollm2.original(), tmp_path / "base"
+    sha256 = gguf_base.sha256(original)
+    gguf_folder.write(original, base)
+    settings = replace(CONFIG, iterations=2, batch_size=1, targets="q_proj,v_proj", num_layers=2)
+    paths = AdapterPaths(tmp_path / "adapter")
+    loop.train(load(base), rows(4), rows(1), settings, paths, Recorder().hooks())
+    new = tmp_path / "new.gguf"
+    export_gguf(base, paths.folder, {"Q8_0": new})
+    before, after = (gguf_reader.read(path).tensors for path in (original, new))
+    assert before.keys() == after.keys()
+    trained = {f"blk.{block}.attn_{part}.weight" for block in (28, 29) for part in "qv"}
+    assert changed(original, new) == trained
+    assert gguf_base.sha256(original) == sha256
 
 
 def _log_softmax(values: np.ndarray) -> np.ndarray:
