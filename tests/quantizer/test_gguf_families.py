@@ -18,7 +18,7 @@ from mlx_finetuning.utils import gguf_base, gguf_reader
 from support.gguf_bases import FAMILIES, QUANTS, changed, compared, pretrained, taught_base
 from support.sweeps import sweep
 
-UPDATES = 200
+UPDATES = 60
 """Of both trainings; by then what was taught is known by heart."""
 
 
