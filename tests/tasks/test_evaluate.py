@@ -213,6 +213,30 @@ def test_time_left_is_told_from_the_first_rows_and_kept_grades_take_none() -> No
     assert step("次の質問：答え", 5, 10.0) == pytest.approx(10 + 5 * 10.25 / 5.5, abs=0.1)
 
 
+def test_questions_with_the_data_in_them_do_not_lengthen_what_is_left_of_the_others() -> None:
+    now, told = [0.0], []
+    watched = EvaluationProgress(
+        lambda step: told.append(step.remaining_s),
+        {True: 20, False: 0},
+        EvaluateConfig(max_tokens=32, batch_size=32),
+        lambda: now[0],
+    )
+    long = watched.apart(4)
+    for to, stage, done, seconds in (
+        (long, "添えて：損失", 0, 0.0),
+        (long, "添えて：損失", 1, 50.0),  # nobody knows yet what the others take
+        (watched, "元の質問：損失", 0, 0.0),
+        (watched, "元の質問：損失", 1, 1.0),
+        (long, "添えて：損失", 2, 50.0),
+    ):
+        now[0] += seconds
+        to(Step(stage, done, 10))
+    assert told[1] is None
+    # Of 20 losses and as many answers none are finished; of the long ones two
+    # and four, at 101 seconds for two.
+    assert told[-2:] == [39.0, 40.0 + (2 + 4) * 50.5]
+
+
 @pytest.mark.usefixtures("few_general")
 def test_losses_are_those_of_the_training_loop(studio: Studio) -> None:
     run_id = trained(studio, write_facts(studio.workspace, "few"), iterations=2)

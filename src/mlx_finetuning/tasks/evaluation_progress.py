@@ -32,6 +32,7 @@ class EvaluationProgress:
     ) -> None:
         """rows: how many both models are shown in all, by whether they are asked."""
         self._progress = progress
+        self._settings = settings
         self._clock = clock
         self._left = {grade.LOSSES: sum(rows.values()), grade.ANSWERS: rows[True]}
         self._spent_s = dict.fromkeys(self._left, 0.0)
@@ -57,7 +58,18 @@ class EvaluationProgress:
             self._spent_s[kind] *= FADING
             self._done[kind] *= FADING
 
-    def _remaining_s(self, kind: str, done: int) -> float | None:
+    def apart(self, rows: int) -> EvaluationProgress:
+        """Of so many further rows, all asked, that are of another length: timed by themselves, and told
+        with what is left of the others."""
+
+        def told(step: Step) -> None:
+            others_s, own_s = self._remaining_s(), step.remaining_s
+            whole_s = None if others_s is None or own_s is None else round(others_s + own_s, 1)
+            self._progress(replace(step, remaining_s=whole_s))
+
+        return EvaluationProgress(told, {True: rows}, self._settings, self._clock)
+
+    def _remaining_s(self, kind: str = grade.LOSSES, done: int = 0) -> float | None:
         if not self._done[grade.LOSSES]:
             return None
         loss_s = self._spent_s[grade.LOSSES] / self._done[grade.LOSSES]

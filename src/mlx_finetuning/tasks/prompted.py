@@ -10,7 +10,7 @@ from mlx_finetuning.experiment_tracker.evaluation.measured import Prompted
 from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.inference import grade
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
-from mlx_finetuning.progress import Progress
+from mlx_finetuning.tasks.evaluation_progress import EvaluationProgress
 from mlx_finetuning.tokenization.rows import Row
 
 ASKED = 48
@@ -29,7 +29,7 @@ def of_base(
     rows: Sequence[Row],
     taught: Sequence[Row],
     settings: EvaluateConfig,
-    progress: Progress,
+    progress: EvaluationProgress,
 ) -> Prompted | None:
     """rows: of `split`, that both models are asked; taught: all rows that the run learned.
 
@@ -50,8 +50,12 @@ def of_base(
     whole = in_prompt.fitting(known, fits)
     index, layout = in_prompt.NearestRows(known), grade.batch_layout(base)
 
+    own = progress.apart(2 * len(asked))
+
     def answered(asked_with: list[Row], stage: str) -> list[grade.Grade]:
-        return grade.grade(base, asked_with, settings, progress, stage, layout=layout, ask=True)
+        graded = grade.grade(base, asked_with, settings, own, stage, layout=layout, ask=True)
+        own.finish(len(asked_with), ask=True)
+        return graded
 
     near = [index.of(str(row["messages"][-2]["content"])) for row in asked]
     return Prompted(
