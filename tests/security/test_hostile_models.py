@@ -114,15 +114,27 @@ def test_trial_that_fails_by_itself_blames_no_template(monkeypatch: pytest.Monke
     assert "encodings" in "".join(failed.value.__notes__)
 
 
-def test_template_whose_trial_is_killed_is_hostile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process that is started is killed, as by a system without memory."""
     python = tmp_path / "python"
-    python.write_text("#!/bin/sh\nkill -KILL $$\n")  # as a system without memory does
+    python.write_text("#!/bin/sh\nkill -KILL $$\n")
     python.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(python))
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_template_whose_trial_is_killed_is_hostile() -> None:
     with pytest.raises(TemplateHostile):
         template_trial.require_harmless("{{ 'heavy' }}", "x")
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_only_the_applications_own_template_needs_no_trial(built_in: Path) -> None:
+    own = json.loads((built_in / "tokenizer_config.json").read_text(encoding="utf-8"))
+    template_trial.require_harmless(own["chat_template"], "x")
+    with pytest.raises(TemplateHostile):
+        template_trial.require_harmless(own["chat_template"] + " ", "x")
 
 
 @pytest.mark.usefixtures("impatient")
