@@ -252,7 +252,7 @@ def main() -> None:
     options = parser.parse_args()
     print("| measure | figure | goal |\n|---|---|---|")
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as root:
-        browser = playwright.chromium.launch(executable_path=find_chromium())
+        browser = playwright.chromium.launch(executable_path=find_chromium(whole=True))
         with serving(root) as served:
             if options.cold:
                 forget_files()

@@ -45,6 +45,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def imports_are_no_garbage() -> Iterator[None]:
+    """The same of what a file's tests have imported, once they are done."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def tiny() -> LoadedModel:
     """The built-in base model, loaded anew: tests change it."""

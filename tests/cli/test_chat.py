@@ -25,7 +25,7 @@ COMMAND = str(Path(sys.executable).with_name("mlx-finetuning"))
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     workspace = Workspace(tmp_path_factory.mktemp("chat"))
-    finished_run.make(workspace, scale=2.0)
+    finished_run.make(workspace, scale=finished_run.OTHER_WORDS)
     studio = Studio(workspace)
     studio.chat.answer(RUN, [{"role": "user", "content": "準備"}])  # loaded once for all tests
     yield studio
@@ -80,11 +80,11 @@ def test_last_answer_is_marked_and_put_right_while_talking(studio: Studio) -> No
 
 
 def test_tuned_and_base_side_by_side_each_keep_their_own_talk(studio: Studio) -> None:
-    done = chat(studio, "--side-by-side", said="こんにちは\n元気ですか？\n")
+    done = chat(studio, "--side-by-side", said="こんにちは\nあなたは誰ですか？\n")
     assert "学習後: " in done.stdout and "元のモデル: " in done.stdout
     kept = studio.chat.list(RUN)[0]
     for side in ("tuned", "base"):
-        expected = answer(studio, "こんにちは", "元気ですか？", base=side == "base")
+        expected = answer(studio, "こんにちは", "あなたは誰ですか？", base=side == "base")
         assert kept.talks[side][-1]["content"] == expected
 
 

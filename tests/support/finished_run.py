@@ -21,6 +21,9 @@ from support.small_models import write_adapter
 
 RUN = "20261123-193000-tiny-ja-1a2b"
 DATASET = "questions"
+OTHER_WORDS = 1.5
+"""A scale at which the tuned model says who it is in other words than its base. From 1.6 on its answers
+do not end before they may have no more tokens."""
 QUESTIONS = (
     "あなたは誰ですか？",
     "こんにちは",

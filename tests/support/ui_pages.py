@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pytest
 from streamlit import config
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from mlx_finetuning.ui import navigation
+from mlx_finetuning.utils import blas
 
 SCRIPT = Path(navigation.__file__).parent / "entry" / "main.py"
 PAGES = SCRIPT.parents[1] / "pages"
@@ -24,6 +26,8 @@ setattr(  # noqa: B010 - it is declared as a plain function
     "scan_component_manifests",
     functools.cache(manifest_scanner.scan_component_manifests),
 )
+# The first page measures the machine, in a process of its own; it is the same for all workspaces.
+measured_once = functools.cache(blas.measure)
 
 
 def open_page(name: str, state: Mapping[str, Any] | None = None, **parameters: str) -> AppTest:
@@ -34,7 +38,9 @@ def open_page(name: str, state: Mapping[str, Any] | None = None, **parameters: s
     for key, value in parameters.items():
         app.query_params[key] = value
     app.switch_page(str(PAGES / f"{name}.py"))
-    return app.run()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blas, "measure", measured_once)
+        return app.run()
 
 
 def texts(app: AppTest) -> str:
