@@ -31,8 +31,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 from tokenizers.pre_tokenizers import ByteLevel
 
 from mlx_finetuning import config, data_processor, files, preferences
@@ -42,6 +43,7 @@ from mlx_finetuning.experiment_tracker.records import notes
 from mlx_finetuning.jobs import jobs, runs, status
 from mlx_finetuning.jobs.metrics import Metrics
 from mlx_finetuning.jobs.status import JobState, JobStatus
+from mlx_finetuning.mlx_trainer.kernels import backend, gguf_blocks
 from mlx_finetuning.models import ollama_store
 from mlx_finetuning.models.folder import check_configuration, is_whole
 from mlx_finetuning.quantizer.base import byte_level, settings, weights
@@ -108,9 +110,22 @@ def gguf() -> bytes:
     return head + b"\0" * (-len(head) % 32) + b"\0" * 32
 
 
+KINDS = {
+    "token_embd": GGMLQuantizationType.Q6_K,
+    "attn_q": GGMLQuantizationType.Q4_K,
+    "attn_output": GGMLQuantizationType.Q5_K,
+    "attn_k": GGMLQuantizationType.Q8_0,
+    "attn_v": GGMLQuantizationType.Q5_1,
+    "ffn_gate": GGMLQuantizationType.Q4_0,
+    "ffn_up": GGMLQuantizationType.F16,
+    "ffn_down": GGMLQuantizationType.Q4_1,
+}
+"""Of the weights of `base_gguf`, by name; the others are float32."""
+
+
 def base_gguf() -> bytes:
-    """A whole model of one block, as a base: settings, vocabulary, and every weight."""
-    width, inner, tokens = 64, 96, [*sorted(ByteLevel.alphabet()), "ab"]
+    """A whole model of one block, as a base: settings, vocabulary, and every weight, of many types."""
+    width, inner, tokens = 256, 256, [*sorted(ByteLevel.alphabet()), "ab"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "base.gguf"
         writer = GGUFWriter(path, "llama")
@@ -121,7 +136,7 @@ def base_gguf() -> bytes:
             (writer.add_feed_forward_length, inner),
             (writer.add_head_count, 2),
             (writer.add_head_count_kv, 1),
-            (writer.add_rope_dimension_count, 32),
+            (writer.add_rope_dimension_count, 128),
             (writer.add_vocab_size, len(tokens)),
             (writer.add_layer_norm_rms_eps, 1e-5),
             (writer.add_tokenizer_model, "gpt2"),
@@ -133,7 +148,7 @@ def base_gguf() -> bytes:
             (writer.add_add_bos_token, False),
         ):
             add(value)  # type: ignore[arg-type]  # each takes a kind of its own
-        square, shared = (width, width), (32, width)
+        square, shared = (width, width), (128, width)
         shapes: dict[str, tuple[int, ...]] = {
             "token_embd.weight": (len(tokens), width),
             "output_norm.weight": (width,),
@@ -146,8 +161,10 @@ def base_gguf() -> bytes:
             "blk.0.ffn_down.weight": (width, inner),
         }
         for name, shape in shapes.items():
-            kind = np.float16 if name.endswith("ffn_up.weight") else np.float32
-            writer.add_tensor(name, np.zeros(shape, kind))
+            kind = KINDS.get(name.split(".")[-2], GGMLQuantizationType.F32)
+            values, stored = GGML_QUANT_SIZES[kind]
+            content = np.zeros((*shape[:-1], shape[-1] // values * stored), np.uint8)
+            writer.add_tensor(name, content, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -167,7 +184,13 @@ def read_base(path: Path) -> object:
         file = gguf_reader.read(path)
         config = settings.config_of(file)
         placed = weights.placement(file, config)
-        values = [file.tensors[stored.tensor].values() for stored in placed.weights.values()]
+        every, values = slice(None), []
+        for stored in placed.weights.values():
+            tensor = file.tensors[stored.tensor]
+            values.append(backend.chosen().dequantized(tensor, every))
+            if tensor.kind in gguf_blocks.PACKED:
+                values += backend.chosen().packed(tensor, every).values()
+        mx.eval(values)
         return config, values, byte_level.definition(file.metadata, {"eos": 0}, {"eos": False})
     return None
 
