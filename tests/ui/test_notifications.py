@@ -10,9 +10,10 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from mlx_finetuning import files
+from mlx_finetuning import files, preferences
 from mlx_finetuning.jobs import jobs
 from mlx_finetuning.jobs.status import JobStatus
+from mlx_finetuning.ui import notifications
 from mlx_finetuning.ui.notifications import SEEN
 from mlx_finetuning.workspace import JobPaths, Workspace
 from support import ui_workspaces
@@ -70,6 +71,26 @@ def test_end_is_told_on_another_page(living: Living, state: str, told: str) -> N
     assert toasts(page) == [told]
     page.run()
     assert toasts(page) == []  # once
+
+
+def notices(page: AppTest) -> list[str]:
+    """Scripts that let the browser say something."""
+    found = [str(one.proto.body) for one in page.get("html")]
+    return [text for text in found if "new Notification" in text]
+
+
+def test_browsers_notice_is_drawn_again_as_the_next_drawing_may_follow_at_once(
+    workspace: Workspace, living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preferences.save_notifies(workspace, True)
+    page = open_page("settings")
+    assert notices(page) == []
+    living.end("done")
+    [notice] = notices(page.run())
+    assert "学習が終わりました" in notice
+    assert notices(page.run()) == [notice]  # which the tab knows by its key
+    monkeypatch.setattr(notifications, "NOTICE_S", 0.0)
+    assert notices(page.run()) == []
 
 
 def test_stop_on_request_is_not_told(living: Living) -> None:

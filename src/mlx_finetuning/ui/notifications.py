@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from dataclasses import dataclass
 
 import streamlit as st
@@ -24,10 +25,18 @@ from mlx_finetuning.ui.frame import errors_shown, studio
 POLL_S = 3.0
 PRODUCT = "mlx-finetuning"
 NOTIFY = """<script>
-if (window.Notification?.permission === "granted") new Notification(...SAID);
+window.noticesShown ??= new Set();
+if (!window.noticesShown.has(KEY)) {
+  window.noticesShown.add(KEY);
+  if (window.Notification?.permission === "granted") new Notification(...SAID);
+}
 </script>"""
-SEEN, TOLD = "endings-seen", "endings-told"
-"""Session state: the living jobs at the last look, by folder; what was told of last, and where."""
+NOTICE_S = 10.0
+"""How long a notice is drawn: the next drawing may follow at once, and takes away a script that the
+browser had no time for. The tab knows what it has shown."""
+SEEN, TOLD, NOTICES = "endings-seen", "endings-told", "endings-notices"
+"""Session state: the living jobs at the last look, by folder; what was told of last, and where; the
+browser's notices, and when each was made."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,9 @@ def watch(page: str) -> None:
                 if folder not in living:
                     _tell(job, page)
             st.session_state[SEEN] = living
+            for script, made_s in st.session_state.get(NOTICES, []):
+                if time.monotonic() - made_s < NOTICE_S:
+                    st.html(script, unsafe_allow_javascript=True)
             told_on, text = st.session_state.get(TOLD, ("", ""))
             title = text if told_on == page else page
             if living:
@@ -103,5 +115,6 @@ def _tell(job: LivingJob, page: str) -> None:
             if app.preferences.notifies():
                 # The browser asks for leave on the page 設定.
                 said = json.dumps([text, {"body": subject}], ensure_ascii=False)
-                script = NOTIFY.replace("SAID", said.replace("<", "\\u003c"))
-                st.html(script, unsafe_allow_javascript=True)
+                script = NOTIFY.replace("KEY", json.dumps(name))
+                script = script.replace("SAID", said.replace("<", "\\u003c"))
+                st.session_state.setdefault(NOTICES, []).append((script, time.monotonic()))
