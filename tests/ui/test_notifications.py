@@ -31,12 +31,15 @@ class Living:
     def __init__(self, paths: JobPaths) -> None:
         self._paths = paths
         self._lock = files.FileLock(paths.lock)
-        self._lock.acquire()
-        self._write("running")
+        self.go_on()
 
     def _write(self, state: str) -> None:
         status = JobStatus(state, "学習", 9, 20, heartbeat_s=time.monotonic())
         jobs.write_status(self._paths, dataclasses.replace(status, created_at=jobs.now()))
+
+    def go_on(self) -> None:
+        self._lock.acquire()
+        self._write("running")
 
     def end(self, state: str) -> None:
         self._write(state)
@@ -91,6 +94,20 @@ def test_browsers_notice_is_drawn_again_as_the_next_drawing_may_follow_at_once(
     assert notices(page.run()) == [notice]  # which the tab knows by its key
     monkeypatch.setattr(notifications, "NOTICE_S", 0.0)
     assert notices(page.run()) == []
+
+
+def test_second_end_of_a_run_that_went_on_is_another_notice(
+    workspace: Workspace, living: Living
+) -> None:
+    preferences.save_notifies(workspace, True)
+    page = open_page("settings")
+    living.end("failed")
+    [failed] = notices(page.run())
+    living.go_on()
+    page.run()
+    living.end("failed")
+    again = notices(page.run())
+    assert len({*again}) == 2 and failed in again
 
 
 def test_stop_on_request_is_not_told(living: Living) -> None:

@@ -115,6 +115,7 @@ def _tell(job: LivingJob, page: str) -> None:
             if app.preferences.notifies():
                 # The browser asks for leave on the page 設定.
                 said = json.dumps([text, {"body": subject}], ensure_ascii=False)
-                script = NOTIFY.replace("KEY", json.dumps(name))
+                made_s = time.monotonic()  # a run that goes on ends more than once
+                script = NOTIFY.replace("KEY", json.dumps(f"{name} {made_s}"))
                 script = script.replace("SAID", said.replace("<", "\\u003c"))
-                st.session_state.setdefault(NOTICES, []).append((script, time.monotonic()))
+                st.session_state.setdefault(NOTICES, []).append((script, made_s))
