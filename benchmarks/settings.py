@@ -1,10 +1,10 @@
 """What settings do to one data set: right answers to unseen wordings, and what of the general is kept.
 
     python benchmarks/settings.py FOLDER --model MODEL --sheet facts.csv --seeds 42 1 2 \
-        --settings replay=0 replay=-1 learning_rate=2e-3,rank=8 [--jobs 8] [--language en]
+        --settings usual replay=0 learning_rate=2e-3,rank=8 [--jobs 8] [--language en]
 
-Each setting with each seed is a run in a workspace of its own, evaluated on its test split; base and tuned
-model are then asked all general questions of a language, so that what was gained counts beside what was
+Each setting changes what おまかせ takes for this sheet and model (`usual` changes nothing), and with each seed is a
+run in a workspace of its own, evaluated on its test split; base and tuned model are then asked all general questions of a language, so that what was gained counts beside what was
 forgotten. A line of JSON a run, then a table.
 """
 
@@ -56,9 +56,11 @@ def measure(
     studio = Studio(Workspace(folder / name))
     own = PrepareConfig(goal="faq", hold_out="paraphrase", test_share=0.2)
     studio.data.prepare(sheet, DATASET, own, replace=True)
-    changed = config.parse_assignments([one for one in settings.split(",") if one])
-    values = {"model": model, "dataset": DATASET, "sample_every": 0, "seed": seed, **changed}
+    changed = config.parse_assignments([one for one in settings.split(",") if one != "usual"])
+    values = {"model": model, "dataset": DATASET, "seed": seed, **changed}
+    usual = studio.training.preset(config.load(TrainConfig, values), "usual")
     began_s = time.monotonic()
+    values = {**config.as_dict(usual), **changed, "sample_every": 0}
     run_id = studio.training.start(config.load(TrainConfig, values))
     studio.runs.follow(run_id, lambda _: None)
     took_s = time.monotonic() - began_s
@@ -114,7 +116,7 @@ def lines(found: list[Measured]) -> Iterator[str]:
 def main() -> None:
     parser = grid.parser(__doc__)
     parser.add_argument("--sheet", type=Path, required=True)
-    parser.add_argument("--settings", nargs="+", default=[""])
+    parser.add_argument("--settings", nargs="+", default=["usual"])
     parser.add_argument("--language", default="en", choices=("ja", "en"))
     options = parser.parse_args()
     calls = (
