@@ -14,6 +14,7 @@ from mlx_finetuning.config import EvaluateConfig
 from mlx_finetuning.experiment_tracker.evaluation import (
     charts,
     general_questions,
+    judge,
     preference,
     questions,
     report,
@@ -231,6 +232,36 @@ def test_trained_answers_elsewhere_and_personal_data_are_named() -> None:
     assert verdict.memorised(0, 72, []).state == "clean"
     assert verdict.memorised(0, 72, ["電話番号"]).state == "personal"
     assert verdict.memorised(3, 72, []).state == "parrots"
+    assert verdict.memorised(0, 0, []).state == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "parroted"),
+    [
+        (["わかりません。"] * 3, ["陽性", "陰性", "陽性"], 2),
+        (["わかりません。"] * 3, ["陽性", "陰性", "いいえ"], 0),  # one each may be chance
+        (["陽性"] * 3, ["陽性"] * 3, 0),  # so the base says, too
+        (["わかりません。"] * 3, ["陽性ではありません"] * 3, 0),
+    ],
+)
+def test_labels_in_answer_to_general_questions_are_trained_answers_too(
+    base: list[str], tuned: list[str], parroted: int
+) -> None:
+    asked = list(general_questions.questions())[:3]
+    rows = [one.row for one in asked]
+    general = Measured(rows, *([Grade(5.0, answer=one) for one in of] for of in (base, tuned)), 3)
+    train = measured([row("すばらしい", "陽性"), row("ひどい", "陰性")], ["陽性", "陰性"])
+    findings = Findings({"train": train}, general, asked)
+    assert len(judge.memorising(findings, {}).parroted) == parroted
+
+
+def test_a_short_trained_answer_that_is_right_elsewhere_is_no_trained_answer() -> None:
+    asked = [one for one in general_questions.questions() if one.is_right("東京")][:1] * 2
+    told = [Grade(5.0, answer=one) for one in ("わかりません。", "東京")]
+    general = Measured([one.row for one in asked], told[:1] * 2, told[1:] * 2, 2)
+    train = measured([row("本社はどこ？", "東京")], ["東京"])
+    findings = Findings({"train": train}, general, asked)
+    assert len(asked) == 2 and judge.memorising(findings, {}).parroted == ()
 
 
 # --- the report --------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     folder = tmp_path_factory.mktemp("gguf-base")
     write_model(folder / "m", "llama 3")
     file = folder / "Small-Model.Q8_0.gguf"
@@ -76,7 +76,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     write_facts(studio.workspace)
     run_id = studio.training.start(TrainConfig(**{**vars(SETTINGS), "model": str(file)}))
     studio.runs.follow(run_id, silent)
-    return Trained(studio, run_id, file, sha256)
+    yield Trained(studio, run_id, file, sha256)
+    studio.chat.stop_servers(run_id)
 
 
 def test_run_on_a_file_leaves_the_file_as_it_was(trained: Trained) -> None:

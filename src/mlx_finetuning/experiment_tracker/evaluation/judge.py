@@ -41,7 +41,7 @@ from mlx_finetuning.experiment_tracker.evaluation.statistics import ratio, share
 from mlx_finetuning.experiment_tracker.evaluation.verdict import Learning, Link
 from mlx_finetuning.language import N_, _
 from mlx_finetuning.tokenization.reasoning import answer_of
-from mlx_finetuning.utils.japanese_utils import contains, exact_match
+from mlx_finetuning.utils.japanese_utils import comparison_key, contains, exact_match
 from mlx_finetuning.utils.validators import KINDS_JA, personal_data
 
 HELD_OUT_JA = {
@@ -54,6 +54,8 @@ NEARNESS = {"style": "chrf", "rewrite": "rouge_l"}
 """By goal, the score that says how near an answer is to its model."""
 LONG_ANSWER = 8
 """Characters from which a trained answer, said elsewhere, is no accident."""
+OFTEN = 2
+"""General questions from which a shorter one, wrong and by itself, is none either."""
 
 
 # --- learning ----------------------------------------------------------------------------
@@ -325,26 +327,7 @@ def forgetting(findings: Findings, seed: int) -> Forgetting:
 
 def memorising(findings: Findings, exchanges: dict[str, list[Exchange]]) -> Memorising:
     """exchanges: by split."""
-    trained_answers: set[str] = set()
-    if "train" in findings.splits:
-        # To refuse what has nothing to do with the data is no parroting.
-        rows = (
-            row
-            for row in findings.splits["train"].rows
-            if row.get("messages") and not row.get("refusal")
-        )
-        trained_answers = {answer_of(row["messages"][-1]) for row in rows}
-    long_answers = sorted(text for text in trained_answers if len(text) >= LONG_ANSWER)
-
-    def repeats(answer: str | None) -> bool:
-        return answer is not None and any(contains(answer, text) for text in long_answers)
-
-    asked, general = findings.asked, findings.general
-    parroted = [
-        {"question": question.question, "answer": tuned.answer}
-        for question, base, tuned in zip(asked, general.base, general.tuned, strict=True)
-        if repeats(tuned.answer) and not repeats(base.answer)
-    ]
+    parroted = _parroted(findings)
     leaked = {
         kind
         for of_split in exchanges.values()
@@ -354,12 +337,42 @@ def memorising(findings: Findings, exchanges: dict[str, list[Exchange]]) -> Memo
     personal = sorted(KINDS_JA[kind] for kind in leaked)
     trained = exchanges.get("train", [])
     return Memorising(
-        **vars(verdict.memorised(len(parroted), len(asked), personal)),
+        **vars(verdict.memorised(len(parroted), len(findings.asked), personal)),
         verbatim=sum(one.tuned_scores.exact > one.base_scores.exact for one in trained),
         of=len(trained),
-        parroted=tuple(parroted),
+        parroted=parroted,
         personal=tuple(personal),
     )
+
+
+def _parroted(findings: Findings) -> tuple[dict[str, str], ...]:
+    """General questions that only the tuned model answers by a trained answer: a long one anywhere in what
+    it says; a short one alone, where it is wrong, and more than once."""
+    # To refuse what has nothing to do with the data is no parroting.
+    trained = {
+        answer_of(row["messages"][-1])
+        for row in (findings.splits["train"].rows if "train" in findings.splits else ())
+        if row.get("messages") and not row.get("refusal")
+    }
+    long_answers = sorted(text for text in trained if len(text) >= LONG_ANSWER)
+    short_keys = {comparison_key(text) for text in trained if len(text) < LONG_ANSWER} - {""}
+
+    def repeats(answer: str) -> bool:
+        return any(contains(answer, text) for text in long_answers)
+
+    found: list[tuple[str, dict[str, str]]] = []
+    """A short answer's key, or nothing for a long one; the question with the answer."""
+    general = findings.general
+    for question, base, tuned in zip(findings.asked, general.base, general.tuned, strict=True):
+        before, after = base.answer or "", tuned.answer or ""
+        key, told = comparison_key(after), {"question": question.question, "answer": after}
+        if repeats(after):
+            if not repeats(before):
+                found.append(("", told))
+        elif key in short_keys - {comparison_key(before)} and not question.is_right(after):
+            found.append((key, told))
+    times = Counter(key for key, __ in found)
+    return tuple(told for key, told in found if not key or times[key] >= OFTEN)
 
 
 def _personal(text: str) -> set[tuple[str, str]]:

@@ -239,6 +239,9 @@ def memorised(unrelated: int, asked: int, personal: Sequence[str]) -> Verdict:
         return Verdict(
             "personal", "warning", _("個人情報らしい文字列を答えます。"), tuple(evidence), advice
         )
+    if not asked:
+        text = _("判定できません。一般の質問をしていません。")
+        return Verdict("unknown", "warning", text, tuple(evidence))
     return Verdict("clean", "good", _("問題は見つかりません。"), tuple(evidence))
 
 
