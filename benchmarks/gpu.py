@@ -1,10 +1,11 @@
-"""Training speed on a GPU: our engine, and Hugging Face transformers with peft.
+"""Training speed on a GPU: our engine, Hugging Face transformers with peft, and Unsloth.
 
 Random models of Gemma 2 2B's and Llama 3.1 8B's shape in bfloat16, rank 8 on all linear layers,
 examples of log-normal length, answers supervised only. Every engine runs in a process of its own.
 Needs a GPU that MLX and torch can use; peers are measured where torch and peft are installed.
 `peft-eager` and `peft-sdpa` pad; `peft-varlen` puts an update's examples into one row without
-padding, with torch's FlashAttention for rows of several lengths.
+padding, with torch's FlashAttention for rows of several lengths. `unsloth` is given such rows as its
+own trainer gives them, `unsloth-padded` padded ones, which is all that Unsloth has for Gemma 2.
 
     python benchmarks/gpu.py [--model llama-3.1-8b] [--updates 40] [--engines ours,peft-varlen]
         [--profile 4] [--batch 16] [--cards 2]
@@ -27,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,10 @@ import numpy as np
 RANK, ROWS, WARM = 8, 160, 8
 PEAK = 989e12
 """Operations a second of an H100 or H200, dense in bfloat16, by its data sheet."""
+
+
+Rows = list[tuple[list[int], int]]
+"""Token ids of each example, and where its answer begins."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +106,10 @@ CASES = {
         hugging_face=("LlamaConfig", "LlamaForCausalLM"),
     ),
 }
-ENGINES = ("ours", "peft-eager", "peft-sdpa", "peft-varlen")
+LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def rows(case: Case) -> list[tuple[list[int], int]]:
+def rows(case: Case) -> Rows:
     """Token ids and where the answer begins, of the lengths that `train.chats` gives."""
     random = np.random.default_rng(7)
     lengths = np.clip(random.lognormal(np.log(170), 0.58, ROWS), 24, 900)
@@ -259,16 +264,11 @@ def _varlen(module: Any, query: Any, key: Any, value: Any, mask: Any, **named: A
     return o[None], None
 
 
-def run_peft(case: Case, options: argparse.Namespace, attention: str) -> dict[str, Any]:
+def torch_model(case: Case, attention: str) -> Any:
+    """Random weights, the same for all peers."""
     import torch
     import transformers
-    from peft import LoraConfig, get_peft_model
-    from transformers import AttentionInterface
 
-    from mlx_finetuning.config import TrainConfig
-    from mlx_finetuning.mlx_trainer.batches import batches
-
-    AttentionInterface.register("varlen", _varlen)
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     settings, kind = (getattr(transformers, name) for name in case.hugging_face)
@@ -277,13 +277,65 @@ def run_peft(case: Case, options: argparse.Namespace, attention: str) -> dict[st
     with torch.device("cuda"):
         model = kind(config)
     torch.set_default_dtype(torch.float32)
+    return model
+
+
+def run_peft(case: Case, options: argparse.Namespace, attention: str) -> dict[str, Any]:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AttentionInterface
+
+    AttentionInterface.register("varlen", _varlen)
+    model = torch_model(case, attention)
     model.config.use_cache = False
-    linears = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=16, target_modules=linears))
+    model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=16, target_modules=LINEARS))
     model.train()
     if options.checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    return updates_of(model, case, options, _one_row if attention == "varlen" else _padded)
+
+
+def run_unsloth(case: Case, options: argparse.Namespace, is_padded: bool) -> dict[str, Any]:
+    from unsloth import FastLanguageModel  # isort: skip  # It replaces parts of torch and transformers.
+    import torch
+    import train
+
+    checkpointing = "unsloth" if options.checkpointing else False
+    with tempfile.TemporaryDirectory() as folder:
+        train.write_tokenizer(Path(folder), len(train.WORDS))
+        torch_model(case, "sdpa").save_pretrained(folder, max_shard_size="100GB")
+        model, _ = FastLanguageModel.from_pretrained(
+            folder,
+            max_seq_length=4096,
+            dtype=torch.bfloat16,
+            load_in_4bit=False,
+            use_gradient_checkpointing=checkpointing,
+        )
+        model = FastLanguageModel.get_peft_model(
+            model,
+            r=RANK,
+            lora_alpha=16,
+            target_modules=LINEARS,
+            use_gradient_checkpointing=checkpointing,
+        )
+    FastLanguageModel.for_training(model)
+    # Unsloth's attention for Gemma 2 knows no borders within a row.
+    if is_padded or case.shape["model_type"] == "gemma2":
+        return updates_of(model, case, options, _padded)
+    return updates_of(model, case, options, _one_row_with_lengths)
+
+
+def updates_of(
+    model: Any, case: Case, options: argparse.Namespace, inputs_of: Callable[[Rows], dict[str, Any]]
+) -> dict[str, Any]:
+    """Trains a peer's model by AdamW, on the examples in the order in which we take them."""
+    import torch
+
+    from mlx_finetuning.config import TrainConfig
+    from mlx_finetuning.mlx_trainer.batches import batches
+
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     data, order = rows(case), batches.endless(ROWS, case.batch, TrainConfig.seed)
     done: dict[str, list[float]] = defaultdict(list)
@@ -293,7 +345,7 @@ def run_peft(case: Case, options: argparse.Namespace, attention: str) -> dict[st
             profiler.__enter__()
         began_s = time.perf_counter()
         chosen = [data[index] for index in next(order)]
-        inputs = _one_row(chosen) if attention == "varlen" else _padded(chosen)
+        inputs = inputs_of(chosen)
         with torch.autocast("cuda", torch.bfloat16):
             loss = model(**{name: value.cuda() for name, value in inputs.items()}).loss
         loss.backward()
@@ -313,7 +365,7 @@ def run_peft(case: Case, options: argparse.Namespace, attention: str) -> dict[st
     }
 
 
-def _one_row(chosen: list[tuple[list[int], int]]) -> dict[str, Any]:
+def _one_row(chosen: Rows) -> dict[str, Any]:
     """All examples behind one another, positions and labels beginning anew with each."""
     import torch
 
@@ -328,7 +380,15 @@ def _one_row(chosen: list[tuple[list[int], int]]) -> dict[str, Any]:
     return {"input_ids": ids, "position_ids": places, "labels": labels}
 
 
-def _padded(chosen: list[tuple[list[int], int]]) -> dict[str, Any]:
+def _one_row_with_lengths(chosen: Rows) -> dict[str, Any]:
+    """As Unsloth's trainer tells its attention and its loss where examples begin."""
+    import torch
+
+    lengths = torch.tensor([len(tokens) for tokens, _ in chosen], dtype=torch.int32)
+    return {**_one_row(chosen), "packed_seq_lengths": lengths}
+
+
+def _padded(chosen: Rows) -> dict[str, Any]:
     import torch
 
     length = max(len(tokens) for tokens, _ in chosen)
@@ -348,7 +408,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=40)
     parser.add_argument("--engines", default="ours,peft-eager,peft-sdpa")
     parser.add_argument("--row-tokens", type=int, default=0, help="of our rows; 0 as chosen")
-    parser.add_argument("--checkpointing", action="store_true", help="of peft")
+    parser.add_argument("--checkpointing", action="store_true", help="of the peers")
     parser.add_argument("--profile", type=int, default=0, help="updates that are profiled after")
     parser.add_argument("--batch", type=int, default=0, help="examples an update; 0 as of the case")
     parser.add_argument("--cards", type=int, default=1, help="ours on one card and on this many")
@@ -367,6 +427,8 @@ def main() -> None:
             write_model(case, Path(options.folder))
         elif options.child == "ours":
             result = run_ours(case, options)
+        elif options.child.startswith("unsloth"):
+            result = run_unsloth(case, options, options.child == "unsloth-padded")
         else:
             result = run_peft(case, options, options.child.removeprefix("peft-"))
         answers.write(json.dumps(result))

@@ -62,12 +62,12 @@ ENGLISH = tuple(
 """Words of one token, for real models (`--weights`)."""
 
 
-def write_model(folder: Path, shape: dict[str, Any] = SHAPE) -> None:
-    """Random weights, and a tokenizer of one token per word so that lengths are exact."""
+def write_tokenizer(folder: Path, vocabulary: int) -> None:
+    """One token per word, so that lengths are exact."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "user", "assistant"]
-    words += [f"語{number}" for number in range(shape["vocab_size"] - len(words))]
+    words += [f"語{number}" for number in range(vocabulary - len(words))]
     table = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(table, unk_token=words[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -79,6 +79,11 @@ def write_model(folder: Path, shape: dict[str, Any] = SHAPE) -> None:
         "chat_template": TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def write_model(folder: Path, shape: dict[str, Any] = SHAPE) -> None:
+    """Random weights, and a tokenizer."""
+    write_tokenizer(folder, shape["vocab_size"])
     (folder / "config.json").write_text(json.dumps(shape))
     import mlx.core as mx
     from mlx.utils import tree_flatten
