@@ -152,6 +152,10 @@ def test_the_base_is_asked_with_the_data_in_its_question(studio: Studio, short: 
         == len(read_rows(studio.workspace.dataset("facts").train))
     )
     assert "質問に近い行" in "".join(found.evidence)
+    steps: list[Step] = []
+    again = evaluated(studio, short, steps.append, max_rows=2, max_tokens=2, in_prompt=True)
+    assert again.necessity == found
+    assert not [step for step in steps if "元のモデル" in step.stage]
 
 
 def test_kept_grades_are_those_of_the_same_model_rows_template_and_settings(
@@ -209,8 +213,9 @@ def test_time_left_is_told_from_the_first_rows_and_kept_grades_take_none() -> No
     watched.finish(10, ask=False)
     assert step("次の質問：損失", 0, 7.0) == 10 + 10 * 0.5
     assert step("次の質問：答え", 0, 3.0) == 10 + 10 * 0.5
+    assert step("次の質問：答え", 0, 6.0) == 10 + 10 * 0.5  # nobody's answer has ended yet
     # Answers take two seconds now: the former two weigh no more than half of one.
-    assert step("次の質問：答え", 5, 10.0) == pytest.approx(10 + 5 * 10.25 / 5.5, abs=0.1)
+    assert step("次の質問：答え", 5, 4.0) == pytest.approx(10 + 5 * 10.25 / 5.5, abs=0.1)
 
 
 def test_questions_with_the_data_in_them_do_not_lengthen_what_is_left_of_the_others() -> None:
@@ -235,6 +240,26 @@ def test_questions_with_the_data_in_them_do_not_lengthen_what_is_left_of_the_oth
     # Of 20 losses and as many answers none are finished; of the long ones two
     # and four, at 101 seconds for two.
     assert told[-2:] == [39.0, 40.0 + (2 + 4) * 50.5]
+
+
+def test_reading_what_questions_share_is_not_taken_for_rows() -> None:
+    now, told = [0.0], []
+    watched = EvaluationProgress(
+        lambda step: told.append(step.remaining_s),
+        {True: 20, False: 0},
+        EvaluateConfig(max_tokens=32, batch_size=32),
+        lambda: now[0],
+    )
+    for stage, done, seconds in (
+        ("共通の部分の読み込み", 0, 0.0),
+        ("共通の部分の読み込み", 2048, 30.0),
+        ("損失", 0, 5.0),
+        ("損失", 1, 1.0),
+        ("共通の部分の読み込み", 0, 9.0),
+    ):
+        now[0] += seconds
+        watched(Step(f"添えて：{stage}", done, 10))
+    assert told == [None, None, None, 19.0 + 20, 20.0 + 20]
 
 
 @pytest.mark.usefixtures("few_general")

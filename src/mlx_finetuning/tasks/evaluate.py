@@ -108,7 +108,7 @@ def run(context: TaskContext) -> Report:
         split = next((name for name in ("test", "reworded", "train") if name in plan.rows), "")
         taught = read_rows(context.workspace.dataset(run.dataset).train)
         asked = plan.rows.get(split, [])
-        in_prompt = prompted.of_base(base_model, split, asked, taught, settings, progress)
+        in_prompt = prompted.of_base(base_model, split, asked, taught, settings, progress, kept)
     del base_model
     free_memory()
     tuned_model = load(folder, adapter)

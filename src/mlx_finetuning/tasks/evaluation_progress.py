@@ -38,17 +38,25 @@ class EvaluationProgress:
         self._spent_s = dict.fromkeys(self._left, 0.0)
         self._done = dict.fromkeys(self._left, 0.0)
         self._losses_an_answer = max(1.0, settings.max_tokens / settings.batch_size)
+        self._waited_s = 0.0
+        """Since a row was last done: answers of one batch end together."""
         self._last = Step("", 0, 0)
         self._last_s = clock()
 
     def __call__(self, step: Step) -> None:
         now_s = self._clock()
-        kind = grade.ANSWERS if step.stage.endswith(_(grade.ANSWERS)) else grade.LOSSES
-        if step.stage == self._last.stage:
-            self._spent_s[kind] += now_s - self._last_s
-            self._done[kind] += step.done - self._last.done
+        kind = next((kind for kind in self._left if step.stage.endswith(_(kind))), "")
+        if step.stage != self._last.stage:
+            self._waited_s = 0.0
+        elif kind:
+            self._waited_s += now_s - self._last_s
+            if step.done > self._last.done:
+                self._spent_s[kind] += self._waited_s
+                self._done[kind] += step.done - self._last.done
+                self._waited_s = 0.0
         self._last, self._last_s = step, now_s
-        self._progress(replace(step, remaining_s=self._remaining_s(kind, step.done)))
+        done = step.done if kind else 0  # a beginning that is read counts no rows
+        self._progress(replace(step, remaining_s=self._remaining_s(kind, done)))
 
     def finish(self, rows: int, *, ask: bool) -> None:
         """A set of rows is graded, or was kept from an earlier evaluation."""

@@ -10,13 +10,14 @@ from mlx_finetuning.experiment_tracker.evaluation.measured import Prompted
 from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.inference import grade
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+from mlx_finetuning.tasks.base_grades import BaseGrades
 from mlx_finetuning.tasks.evaluation_progress import EvaluationProgress
 from mlx_finetuning.tokenization.rows import Row
 
 ASKED = 48
 """Questions at most."""
 LONGEST = 3072
-"""Tokens of data in a question at most: each is read anew for every question."""
+"""Tokens of data in a question at most: they are read once, but each token of an answer looks at all."""
 SPARE = 64
 """Tokens of a context that are left free beside data, question and answer."""
 WHOLE_JA = N_("元のモデル（データを質問に添えて）")
@@ -30,8 +31,10 @@ def of_base(
     taught: Sequence[Row],
     settings: EvaluateConfig,
     progress: EvaluationProgress,
+    kept: BaseGrades,
 ) -> Prompted | None:
-    """rows: of `split`, that both models are asked; taught: all rows that the run learned.
+    """rows: of `split`, that both models are asked; taught: all rows that the run learned; kept: from
+    earlier evaluations.
 
     None where the base takes no conversation, or nothing can be asked.
     """
@@ -52,8 +55,18 @@ def of_base(
 
     own = progress.apart(2 * len(asked))
 
-    def answered(asked_with: list[Row], stage: str) -> list[grade.Grade]:
-        graded = grade.grade(base, asked_with, settings, own, stage, layout=layout, ask=True)
+    def answered(
+        asked_with: list[Row], stage: str, *, begin_alike: bool = False
+    ) -> list[grade.Grade]:
+        def compute() -> list[grade.Grade]:
+            return grade.grade(
+                *(base, asked_with, settings, own, stage),
+                layout=layout,
+                ask=True,
+                begin_alike=begin_alike,
+            )
+
+        graded = kept.of(asked_with, compute, ask=True)
         own.finish(len(asked_with), ask=True)
         return graded
 
@@ -61,7 +74,9 @@ def of_base(
     return Prompted(
         split=split,
         places=tuple(places),
-        whole=answered([in_prompt.with_rows(row, whole) for row in asked], _(WHOLE_JA)),
+        whole=answered(
+            [in_prompt.with_rows(row, whole) for row in asked], _(WHOLE_JA), begin_alike=True
+        ),
         whole_rows=len(whole),
         of_rows=len(known),
         nearest=answered(

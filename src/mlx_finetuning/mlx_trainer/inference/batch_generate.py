@@ -16,6 +16,7 @@ import mlx.core as mx
 from mlx_lm.generate import generate_step, wired_limit
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlx_finetuning.mlx_trainer.inference.beginning import Beginning
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.tokenization.answer import Answer
 
@@ -40,13 +41,17 @@ def answers(
     max_tokens: int,
     batch_size: int,
     finished: Finished = lambda count: None,
+    shared: Beginning | None = None,
 ) -> list[Answer]:
     """An answer to each prompt (token ids, none empty and each shorter than the context length).
 
-    `finished` hears after every step how many answers are done, and may raise to cancel.
+    `finished` hears after every step how many answers are done, and may raise to cancel; shared: a
+    beginning of all prompts, shorter than each, that is read already.
     """
     ends = set(loaded.tokenizer.eos_token_ids)
-    written = continuations(loaded, prompts, max_tokens, batch_size, ends, finished=finished)
+    written = continuations(
+        *(loaded, prompts, max_tokens, batch_size, ends), finished=finished, shared=shared
+    )
     given = []
     for prompt, tokens in zip(prompts, written, strict=True):
         ended = tokens[-1] in ends
@@ -68,15 +73,16 @@ def continuations(
     ends: Set[int],
     choose: Choose = likeliest,
     finished: Finished = lambda count: None,
+    shared: Beginning | None = None,
 ) -> list[list[int]]:
-    """What follows each prompt, up to and with the first token of `ends`; prompts and `finished` as
-    for `answers`."""
+    """What follows each prompt, up to and with the first token of `ends`; prompts, `finished` and `shared`
+    as for `answers`."""
     by_prompt: dict[int, list[int]] = {}
     with wired_limit(loaded.model):
         for batch in _batches(loaded, prompts, max_tokens, batch_size):
             limits = [min(max_tokens, loaded.context_length - len(prompts[at])) for at in batch]
             taken = [prompts[at] for at in batch]
-            for index, tokens in _decode(loaded, taken, limits, ends, choose):
+            for index, tokens in _decode(loaded, taken, limits, ends, choose, shared):
                 if index is not None:
                     by_prompt[batch[index]] = tokens
                 finished(len(by_prompt))
@@ -122,12 +128,19 @@ def _decode(
     limits: list[int],
     ends: Set[int],
     choose: Choose,
+    shared: Beginning | None,
 ) -> Iterator[Outcome]:
     """Pairs of a prompt's index and its answer's tokens, as they end; (None, []) between steps."""
     written: list[list[int]] = [[] for _ in prompts]
+    if shared is not None:
+        prompts = [shared.rest(prompt) for prompt in prompts]
     if len(prompts) == 1:
         alone = generate_step(
-            mx.array(prompts[0]), loaded.model, max_tokens=limits[0], sampler=choose
+            mx.array(prompts[0]),
+            loaded.model,
+            max_tokens=limits[0],
+            sampler=choose,
+            prompt_cache=None if shared is None else shared.copied(),
         )
         for token, _ in alone:
             written[0].append(token)
@@ -136,7 +149,7 @@ def _decode(
             yield None, []
         yield 0, written[0]
         return
-    sequences = _Sequences(loaded.model, prompts, choose)
+    sequences = _Sequences(loaded.model, prompts, choose, shared)
     while sequences.unfinished:
         ended = []
         for index, token in sequences.step():
@@ -151,14 +164,21 @@ def _decode(
 class _Sequences:
     """The prompts of one batch while they are answered."""
 
-    def __init__(self, model: Any, prompts: list[list[int]], choose: Choose) -> None:
+    def __init__(
+        self,
+        model: Any,
+        prompts: list[list[int]],
+        choose: Choose,
+        shared: Beginning | None = None,
+    ) -> None:
+        """prompts: without what is read already."""
         self.unfinished = list(range(len(prompts)))
         """Indices of the prompts that are still answered."""
         self._model = model
         self._choose = choose
         self._cached = list(self.unfinished)
         """The prompt of every sequence in the caches; some may have ended."""
-        single = make_prompt_cache(model)
+        single = make_prompt_cache(model) if shared is None else shared.caches
         self._caches = [type(cache).merge([cache] * len(prompts)) for cache in single]
         self._read([prompt[:-1] for prompt in prompts])
         self._next = self._predict(mx.array([prompt[-1] for prompt in prompts]))

@@ -17,14 +17,15 @@ from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.batches.batches import BatchLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.gradient import loss
-from mlx_finetuning.mlx_trainer.inference import batch_generate
+from mlx_finetuning.mlx_trainer.inference import batch_generate, beginning
+from mlx_finetuning.mlx_trainer.inference.beginning import Beginning
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.progress import Progress, Step
 from mlx_finetuning.tokenization.rows import Row
 
-LOSSES, ANSWERS = N_("：損失"), N_("：答え")
-"""How the stages end in which losses are taken, and questions are asked."""
+READING, LOSSES, ANSWERS = N_("：共通の部分の読み込み"), N_("：損失"), N_("：答え")
+"""How the stages end in which a common beginning is read, losses are taken, and questions are asked."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +58,33 @@ def grade(
     *,
     layout: BatchLayout,
     ask: bool,
+    begin_alike: bool = False,
 ) -> list[Grade]:
     """A grade per row; with `ask`, the questions that fit the context are answered greedily.
 
-    layout: of `batch_layout`.
+    layout: of `batch_layout`; begin_alike: the rows are known to share a long beginning, which is read
+    once where the model can.
     """
 
-    def measured(count: int) -> None:
-        progress(Step(stage + _(LOSSES), count, len(rows)))
+    def told(kind: str, of: int | None = None) -> Callable[..., None]:
+        return lambda count, total=of: progress(Step(stage + _(kind), count, total))
 
-    grades = _losses(loaded, rows, layout, measured)
+    parts = _encoded(loaded, rows)
     asked = [at for at, row in enumerate(rows) if ask and is_question(row)]
     prompts = {at: prompt(loaded, rows[at]) for at in asked}
-    fitting = [at for at in asked if len(prompts[at]) < loaded.context_length]
-
-    def answered(count: int) -> None:
-        progress(Step(stage + _(ANSWERS), count, len(fitting)))
-
+    fitting = {at: ids for at, ids in prompts.items() if len(ids) < loaded.context_length}
+    shared = None
+    if begin_alike:
+        before = [*map(beginning.before_targets, parts), *(ids[:-1] for ids in fitting.values())]
+        shared = beginning.read(loaded.model, before, layout, told(READING))
+    grades = _losses(loaded, len(rows), parts, layout, told(LOSSES, len(rows)), shared)
     given = batch_generate.answers(
-        loaded, [prompts[at] for at in fitting], config.max_tokens, config.batch_size, answered
+        loaded,
+        list(fitting.values()),
+        config.max_tokens,
+        config.batch_size,
+        told(ANSWERS, len(fitting)),
+        shared,
     )
     for at, answer in zip(fitting, given, strict=True):
         grades[at] = replace(
@@ -84,20 +93,34 @@ def grade(
     return grades
 
 
-def _losses(
-    loaded: LoadedModel, rows: Sequence[Row], layout: BatchLayout, measured: Callable[[int], None]
-) -> list[Grade]:
+def _encoded(loaded: LoadedModel, rows: Sequence[Row]) -> list[Example]:
+    """The examples of all rows, by the rows' places; of some nothing fits."""
     parts: list[Example] = []
     for at, row in enumerate(rows):
-        with contextlib.suppress(NothingToLearn):  # nothing of it fits
+        with contextlib.suppress(NothingToLearn):
             encoded = encode_rows(loaded, [row], loaded.context_length)
             parts += [replace(part, row=at) for part in encoded]
-    nats, targets, done = [0.0] * len(rows), [0] * len(rows), 0
+    return parts
+
+
+def _losses(
+    loaded: LoadedModel,
+    rows: int,
+    parts: Sequence[Example],
+    layout: BatchLayout,
+    measured: Callable[[int], None],
+    shared: Beginning | None,
+) -> list[Grade]:
+    nats, targets, done = [0.0] * rows, [0] * rows, 0
     # Without shared sequences, each is computed alone: padding would save little.
-    shares = parts and layout.shares_sequence
+    shares = parts and layout.shares_sequence and shared is None
     for group in layout.grouped(parts) if shares else [[one] for one in parts]:
-        measured(done * len(rows) // len(parts))
-        values = iter(cast(list[float], loss.each(loaded.model, layout.build(group)).tolist()))
+        measured(done * rows // len(parts))
+        if shared is None:
+            each = cast(list[float], loss.each(loaded.model, layout.build(group)).tolist())
+        else:
+            each = beginning.losses(loaded.model, group[0], shared)
+        values = iter(each)
         for part in group:
             nats[part.row] += sum(itertools.islice(values, part.targets))
             targets[part.row] += part.targets
