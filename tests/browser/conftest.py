@@ -10,7 +10,15 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Request,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 from mlx_finetuning.workspace import Workspace
 from support.helpers import stop_jobs
@@ -20,6 +28,7 @@ from support.ui_server import free_port
 PATIENCE_MS = 60_000
 """On a machine with a load of 20 the first page took longer than 20 s."""
 ONLY_HERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+WINDOW: ViewportSize = {"width": 1280, "height": 900}
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -34,9 +43,9 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One for a file's tests: all that an interface knows is in its workspace."""
+    """One for all tests: all that an interface knows is in its workspace."""
     server = Served(Workspace(tmp_path_factory.mktemp("browser") / "workspace"), free_port())
     server.start()
     yield server
@@ -64,14 +73,13 @@ def served(workspace: Workspace, server: Served) -> Iterator[Served]:
     assert server.off_machine == []
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def context(browser: Browser, server: Served) -> Iterator[BrowserContext]:
-    """One for a file's tests, so that the browser keeps the interface's code."""
     context = browser.new_context(
         locale="ja-JP",
         timezone_id="Asia/Tokyo",
         reduced_motion="reduce",
-        viewport={"width": 1280, "height": 900},
+        viewport=WINDOW,
     )
     context.set_default_timeout(PATIENCE_MS)
 
@@ -84,16 +92,27 @@ def context(browser: Browser, server: Served) -> Iterator[BrowserContext]:
     context.close()
 
 
+@pytest.fixture(scope="session")
+def tab(context: BrowserContext) -> Page:
+    """One for all tests, since it holds the interface's compiled code: a first page costs twice a later one."""
+    return context.new_page()
+
+
 @pytest.fixture
-def page(request: pytest.FixtureRequest, context: BrowserContext, served: Served) -> Iterator[Page]:
-    """A tab with nothing in it yet. A test that fails prints what its page showed."""
-    page = context.new_page()
+def page(request: pytest.FixtureRequest, tab: Page, served: Served) -> Iterator[Page]:
+    """The tab with nothing in it. A test that fails prints what its page showed."""
+    tab.set_viewport_size(WINDOW)
+    tab.emulate_media(media="null", color_scheme="light")
     failed_before = request.session.testsfailed
-    yield page
+    yield tab
     if request.session.testsfailed > failed_before:
-        print(f"{page.url}\n{page.locator('body').inner_text()}\n{served.log()}")  # noqa: T201
-    for tab in context.pages:
-        tab.close()
+        print(f"{tab.url}\n{tab.locator('body').inner_text()}\n{served.log()}")  # noqa: T201
+    for other in tab.context.pages:
+        if other != tab:
+            other.close()
+    # Another address of the server: what is elsewhere would get another process.
+    tab.goto(f"{served.url}/_stcore/health")
+    tab.evaluate("sessionStorage.clear(); localStorage.clear()")
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ window.Notification = class {
 
 def test_browser_asks_for_leave_and_tells_of_the_end_once(page: Page, served: Served) -> None:
     ui_workspaces.add_dataset(served.workspace)
+    page = page.context.new_page()  # a script like this one stays with its tab
     page.add_init_script(ALLOWED)
     page.goto(f"{served.url}/settings")
     page.get_by_text("学習などが終わったら、通知で知らせる").click()
