@@ -287,8 +287,13 @@ def _is_cached(function: ast.AST) -> bool:
     )
 
 
-def modules() -> Iterator[tuple[str, Marks]]:
+@pytest.fixture(scope="module")
+def modules() -> dict[str, Marks]:
     """Every module of the package that marks texts or is to."""
+    return dict(_modules())
+
+
+def _modules() -> Iterator[tuple[str, Marks]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()
         source = path.read_text(encoding="utf-8")
@@ -301,36 +306,35 @@ def is_converted(name: str) -> bool:
     return name.startswith(CONVERTED) and name not in JAPANESE_AS_DATA
 
 
-MODULES = dict(modules())
-
-
-def test_no_text_of_a_converted_module_is_unmarked() -> None:
+def test_no_text_of_a_converted_module_is_unmarked(modules: dict[str, Marks]) -> None:
     assert not {
         name: marks.unmarked
-        for name, marks in MODULES.items()
+        for name, marks in modules.items()
         if marks.unmarked and is_converted(name)
     }
 
 
-def test_nothing_is_translated_before_the_language_is_known() -> None:
+def test_nothing_is_translated_before_the_language_is_known(modules: dict[str, Marks]) -> None:
     """The interface keeps its modules while the language changes; only commands end with it, and the
     script of a page runs anew at each drawing."""
     assert not {
         name: marks.at_import
-        for name, marks in MODULES.items()
+        for name, marks in modules.items()
         if marks.at_import and not name.startswith(("cli/", "ui/pages/", "ui/entry/"))
     }
 
 
-def test_no_cache_keeps_a_translated_text() -> None:
-    assert not {name: marks.cached for name, marks in MODULES.items() if marks.cached}
+def test_no_cache_keeps_a_translated_text(modules: dict[str, Marks]) -> None:
+    assert not {name: marks.cached for name, marks in modules.items() if marks.cached}
 
 
-def test_no_module_hides_the_translation_behind_a_value_nobody_needs() -> None:
-    users = {name for name in MODULES if _imports_translation(PACKAGE / name)}
+def test_no_module_hides_the_translation_behind_a_value_nobody_needs(
+    modules: dict[str, Marks],
+) -> None:
+    users = {name for name in modules if _imports_translation(PACKAGE / name)}
     assert not {
         name: marks.throwaways
-        for name, marks in MODULES.items()
+        for name, marks in modules.items()
         if marks.throwaways and name in users
     }
 

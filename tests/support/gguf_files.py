@@ -14,7 +14,10 @@ Tensors = dict[str, np.ndarray]
 
 
 def metadata(path: Path) -> Values:
-    reader = GGUFReader(path)
+    return _metadata(GGUFReader(path))
+
+
+def _metadata(reader: GGUFReader) -> Values:
     names = (name for name in reader.fields if not name.startswith("GGUF."))
     return {name: reader.fields[name].contents() for name in names}
 
@@ -41,7 +44,7 @@ def rewrite(
 ) -> Path:
     """A copy of an unquantized file with faults planted in it."""
     reader = GGUFReader(source)
-    fields = metadata(source)
+    fields = _metadata(reader)
     kinds = {name: (reader.fields[name].types[0], reader.fields[name].types[-1]) for name in fields}
     tensors = {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
     change_metadata(fields)

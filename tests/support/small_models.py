@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -473,9 +475,9 @@ def write_model(
 ) -> dict[str, Any]:
     """A random model with its tokenizer; returns its settings. A setting of None is left out.
 
-    The settings of a model that sees lie in its folder as those of its text part.
+    The settings of a model that sees lie in its folder as those of its text part. Each is made once a
+    process, and copied.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     wanted = {
         **LLAMA,
         "hidden_size": 256,
@@ -494,7 +496,17 @@ def write_model(
         **changes,
     }
     config = {key: value for key, value in wanted.items() if value is not None}
-    write_tokenizer(folder, "qwen35" if family == "qwen3.5" else "llama-bpe")
+    pre = "qwen35" if family == "qwen3.5" else "llama-bpe"
+    made = _made(json.dumps(config), pre, dtype, seed)
+    shutil.copytree(made, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    return config
+
+
+@functools.cache
+def _made(settings: str, pre: str, dtype: mx.Dtype, seed: int) -> Path:
+    config = json.loads(settings)
+    folder = Path(tempfile.mkdtemp(dir=_folder().name))
+    write_tokenizer(folder, pre)
     write_json(folder / "config.json", stored_config(config))
     values = _joined(config, random_weights(config, seed))
     weights = {
@@ -503,7 +515,13 @@ def write_model(
     if sees(config):
         weights |= {f"{name}.weight": mx.ones((3, 5)) for name in BESIDE[config["model_type"]]}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "pt"})
-    return config
+    return folder
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """It goes with the process."""
+    return tempfile.TemporaryDirectory()
 
 
 def _joined(config: dict[str, Any], values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
