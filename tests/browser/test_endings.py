@@ -16,7 +16,7 @@ from support.served import Served
 @pytest.mark.usefixtures("home")
 def test_end_of_a_run_is_told_on_another_page_and_in_the_title(page: Page, served: Served) -> None:
     ui_workspaces.add_dataset(served.workspace)
-    settings = TrainConfig(dataset="faq", engine="simulation", iterations=800, warmup=0)
+    settings = TrainConfig(dataset="faq", engine="simulation", iterations=400, warmup=0)
     expect(page).to_have_title("ホーム | mlx-finetuning")
     Studio(served.workspace).training.start(settings)
     page.goto(f"{served.url}/settings")
@@ -45,7 +45,7 @@ def test_browser_asks_for_leave_and_tells_of_the_end_once(page: Page, served: Se
     page.get_by_role("button", name="ブラウザーの通知を許可する").click()
     expect(page.get_by_role("status").filter(has_text="許可されています")).to_be_visible()
     assert Studio(served.workspace).preferences.notifies()
-    settings = TrainConfig(dataset="faq", engine="simulation", iterations=800, warmup=0)
+    settings = TrainConfig(dataset="faq", engine="simulation", iterations=400, warmup=0)
     Studio(served.workspace).training.start(settings)
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="ホーム").click()
     page.wait_for_function("window.told.length > 0", timeout=60_000)

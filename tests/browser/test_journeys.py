@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
+from mlx_finetuning.workspace import Workspace
 from support import cut_models, ui_workspaces
 from support.browser_actions import (
     ask,
@@ -47,6 +50,19 @@ def long_run(served: Served) -> str:
     return Studio(served.workspace).training.start(settings)
 
 
+@pytest.fixture(scope="module")
+def asked_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("asked")
+
+
+@pytest.fixture
+def base_is_asked_once(workspace: Workspace, asked_before: Path) -> Iterator[None]:
+    """What the base knows without training is the same in each journey."""
+    shutil.copytree(asked_before, workspace.base_grades, dirs_exist_ok=True)
+    yield
+    shutil.copytree(workspace.base_grades, asked_before, dirs_exist_ok=True)
+
+
 class Clicks:
     """Clicks as a user would, and counts."""
 
@@ -65,7 +81,7 @@ class Clicks:
         self.count += 1
 
 
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("home", "base_is_asked_once")
 def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     page: Page, served: Served, sheet: Path
 ) -> None:
@@ -101,7 +117,7 @@ def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     assert sheet.read_bytes() == before
 
 
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("home", "base_is_asked_once")
 def test_sheet_becomes_a_conversation_by_omakase_in_five_clicks(page: Page, tmp_path: Path) -> None:
     facts = "".join(f"{n}番の窓口はどこですか？,{n}番の窓口は{n}階です。\n" for n in range(1, 7))
     sheet = tmp_path / "faq.csv"

@@ -16,6 +16,7 @@ from mlx_finetuning.studio import Studio
 from support import ui_workspaces
 from support.browser_actions import DRAWN, open_page
 from support.served import Served
+from support.sweeps import sweep
 
 WATCHED_S = 9
 """Four drawings."""
@@ -70,7 +71,7 @@ def watched(page: Page, served: Served) -> Page:
     return page
 
 
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", sweep((1440, 390), (1440,)))
 def test_running_training_is_drawn_anew_without_flicker(watched: Page, width: int) -> None:
     page = watched
     page.set_viewport_size({"width": width, "height": 900})

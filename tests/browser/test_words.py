@@ -93,7 +93,7 @@ def test_views_of_runs_in_every_state_speak_japanese(page: Page, served: Served)
 
 def finish(workspace: Workspace) -> str:
     """A run with a report, files, a conversation, and a certificate with all notes: no answer ends."""
-    run_id, studio = finished_run.make(workspace), Studio(workspace)
+    run_id, studio = finished_run.make(workspace, short=True), Studio(workspace)
     evaluate.run(finished_run.context(workspace, max_tokens=8))
     studio.exports.start(run_id, ExportConfig(quant="Q8_0")).follow()
     studio.exports.start(run_id, ExportConfig(format="peft")).follow()

@@ -189,7 +189,7 @@ def test_a_killed_run_is_interrupted_and_keeps_what_it_had(tmp_path: Path) -> No
 
 def test_a_second_training_queues_while_one_runs(tmp_path: Path) -> None:
     prepared(tmp_path)
-    first = start(tmp_path, "iterations=5000")
+    first = start(tmp_path, "engine=simulation", "iterations=5000")
     wait_for(tmp_path, first, "running", 30)
     second = start(tmp_path, "iterations=1")
     time.sleep(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import mlx.core as mx
@@ -15,17 +16,21 @@ from mlx_finetuning.mlx_trainer.training import loop
 from mlx_finetuning.workspace import AdapterPaths
 from support.recorded_run import CONFIG, Recorder, rows
 from support.small_models import write_model, write_quantized
+from support.sweeps import sweep
 
 
-@pytest.fixture(params=["", "gemma2"])
-def base(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Of four bits; the second one's head is its embedding."""
-    write_model(tmp_path / "whole", request.param)
+@pytest.fixture
+def base(family: str, tmp_path: Path) -> Path:
+    """Of four bits; the head of gemma2 is its embedding."""
+    write_model(tmp_path / "whole", family)
     write_quantized(tmp_path / "whole", tmp_path / "base")
     return tmp_path / "base"
 
 
-@pytest.mark.parametrize("method", ["lora", "dora"])
+@pytest.mark.parametrize(
+    ("family", "method"),
+    sweep(itertools.product(("", "gemma2"), ("lora", "dora")), (("", "dora"), ("gemma2", "lora"))),
+)
 def test_an_unpacked_base_learns_what_a_packed_one_does(
     base: Path, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +58,7 @@ def test_half_of_the_memory_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not unpacking.fits(1_001)
 
 
+@pytest.mark.parametrize("family", ["", "gemma2"])
 def test_all_the_same_values_and_no_random_numbers_drawn(base: Path) -> None:
     model = load(base).model
     before = mx.random.state[0].tolist()

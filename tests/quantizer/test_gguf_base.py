@@ -33,6 +33,7 @@ from support.small_models import (
     write_sentencepiece,
     write_tokenizer,
 )
+from support.sweeps import sweep
 
 TRAINABLE = (
     *("llama 2", "llama 3", "linear rope", "mistral", "qwen2", "qwen3"),
@@ -153,7 +154,14 @@ def test_packed_and_dequantized_bases_predict_alike(quant: str, tmp_path: Path) 
         assert mx.array_equal(values, value).item(), name
 
 
-@pytest.mark.parametrize("pre", ["llama-bpe", "smaug-bpe", "qwen2", "gpt-4o", "tekken", "smollm"])
+@pytest.mark.parametrize(
+    # That each is recognised and cuts alike is said in test_tokenizer.
+    "pre",
+    sweep(
+        ("llama-bpe", "smaug-bpe", "qwen2", "gpt-4o", "tekken", "smollm"),
+        ("llama-bpe", "tekken", "smollm"),
+    ),
+)
 def test_byte_level_tokenizer_comes_back(pre: str, tmp_path: Path) -> None:
     write_model(tmp_path / "m")
     write_tokenizer(tmp_path / "m", pre)

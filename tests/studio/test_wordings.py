@@ -27,6 +27,7 @@ from mlx_finetuning.tasks import refuse, reword
 from mlx_finetuning.utils.text_generator import GeneratorChoice
 from mlx_finetuning.workspace import Workspace
 from support.chat_server import ChatServer, chat_server
+from support.sweeps import sweep
 
 
 @pytest.fixture
@@ -126,19 +127,20 @@ def test_models_wordings_are_checked_and_say_who_made_them(
     assert all(row.problems for row in made.rows if row.kind == "casual")
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "わかりました。言い換えますね。",
-        '{"wordings": {"丁寧": "ミナモ',
-        '{"wordings": ["a", "b"]}',
-        '{"wordings": {"丁寧": "What are your business hours today, please?"}}',
-        '{"wordings": {"丁寧": "您好请问贵公司的营业时间是什么时候谢谢"}}',
-        '{"wordings": {"丁寧": "上記の営業時間は2026年何時ですか？"}}',
-        '{"wordings": {}}',
-        "\ufffd\ufffd\ufffd",
-    ],
+BAD_ANSWERS = (
+    "わかりました。言い換えますね。",
+    '{"wordings": {"丁寧": "ミナモ',
+    '{"wordings": ["a", "b"]}',
+    '{"wordings": {"丁寧": "What are your business hours today, please?"}}',
+    '{"wordings": {"丁寧": "您好请问贵公司的营业时间是什么时候谢谢"}}',
+    '{"wordings": {"丁寧": "上記の営業時間は2026年何時ですか？"}}',
+    '{"wordings": {}}',
+    "\ufffd\ufffd\ufffd",
 )
+
+
+# No JSON, of another shape, in another language, and with what was not asked.
+@pytest.mark.parametrize("said", sweep(BAD_ANSWERS, [BAD_ANSWERS[at] for at in (1, 2, 4, 5)]))
 def test_no_bad_answer_of_a_server_gets_through_unmarked(
     studio: Studio, server: ChatServer, said: str
 ) -> None:
