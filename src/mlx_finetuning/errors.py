@@ -254,6 +254,10 @@ class ColumnsNotFound(DataError):
     """Data: path, missing, columns."""
 
 
+class HeaderMojibake(DataError):
+    """Data: path, columns."""
+
+
 class InvalidMapping(DataError):
     """All problems of a column mapping at once, as Japanese lines. Data: problems, columns."""
 

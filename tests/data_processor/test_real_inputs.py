@@ -15,7 +15,7 @@ import pytest
 from mlx_finetuning.config import PrepareConfig, load
 from mlx_finetuning.data_processor import Inspection, inspect, prepare, read_rows
 from mlx_finetuning.data_processor.readers.columns import choose
-from mlx_finetuning.errors import InvalidSettings, SourceMalformed
+from mlx_finetuning.errors import HeaderMojibake, InvalidSettings, NoUsableRows, SourceMalformed
 from mlx_finetuning.mlx_trainer.batches.examples import conversations
 from mlx_finetuning.workspace import Workspace
 from support.facts import FACTS
@@ -1380,10 +1380,54 @@ def test_what_is_meant_is_not_taken_for_dirt(tmp_path: Path, answer: str) -> Non
         *(("該当なし", "PLACEHOLDER"), ("確認中です。", "PLACEHOLDER"), ("……", "PLACEHOLDER")),
         *(("XXXX", "PLACEHOLDER"), ("Q3をご覧ください。", "SEE_OTHER")),
         *(("読み込み中...", "SPREADSHEET_ERROR"), ("9時です。\\t以上", "ESCAPED_TEXT")),
+        *(("3.11234E+09", "ROUNDED_NUMBER"), ("1E+12", "ROUNDED_NUMBER")),
     ],
 )
 def test_what_is_no_whole_answer_is_named(tmp_path: Path, answer: str, code: str) -> None:
     assert code in codes(looked_at(tmp_path, "a.jsonl", as_jsonl([{"質問": Q, "回答": answer}])))
+
+
+@pytest.mark.parametrize("answer", ["3.11", "E+09", "4 E+10です", "1.5e3", "2E1"])
+def test_other_numbers_have_lost_no_digits(tmp_path: Path, answer: str) -> None:
+    text = as_jsonl([{"質問": Q, "回答": answer}])
+    assert "ROUNDED_NUMBER" not in codes(looked_at(tmp_path, "a.jsonl", text))
+
+
+ASKED = [f"{n}号室は{'何人まで泊まれますか' if n % 2 else 'どこにありますか？'}" for n in range(9)]
+TOLD = [f"{n}人まで泊まれます。" for n in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("questions", "answers", "is_told"),
+    [
+        (ASKED, TOLD, False),
+        (TOLD, ASKED, True),
+        (ASKED, [f"{one}とは、どういうことですか？" for one in TOLD], False),  # both ask
+        (TOLD[:4], ASKED[:4], False),  # too few to say
+    ],
+)
+def test_questions_in_the_place_of_answers_are_named(
+    tmp_path: Path, questions: list[str], answers: list[str], is_told: bool
+) -> None:
+    rows = [{"質問": asked, "回答": told} for asked, told in zip(questions, answers, strict=True)]
+    assert ("ANSWERS_ASK" in codes(looked_at(tmp_path, "a.jsonl", as_jsonl(rows)))) == is_told
+
+
+@pytest.mark.parametrize(("written", "read"), [("utf-8", "latin-1"), ("euc-jp", "cp932")])
+def test_a_garbled_header_is_called_so(tmp_path: Path, written: str, read: str) -> None:
+    text = "よくある質問,その回答\n何時から？,9時からです。\n".encode(written).decode(
+        read, "replace"
+    )
+    assert "HEADER_MOJIBAKE" in codes(looked_at(tmp_path, "a.csv", text))
+    with pytest.raises(HeaderMojibake):
+        rows_of(tmp_path, "a.csv", text)
+
+
+def test_quotes_that_swallow_the_answers_are_told_with_what_lacks(tmp_path: Path) -> None:
+    text = "質問,回答\n" + "".join(f'"{n}号室は？,"{n}人です。"\n' for n in range(5))
+    with pytest.raises(NoUsableRows) as error:
+        rows_of(tmp_path, "a.csv", text)
+    assert any("引用符" in reason for reason in error.value.data["reasons"])
 
 
 LONG = 100_000

@@ -312,5 +312,6 @@ def _check(
         hits = evaluation.matches(each, digests, grams, stage)
         indices["EVALUATION_SET"].update(hits)
         findings += findings_at("EVALUATION_SET", (examples[at] for at in hits), name=each.name)
-    findings += [*example_checks.imbalance(examples), *example_checks.reasoning(examples)]
+    for look in (example_checks.imbalance, example_checks.swapped, example_checks.reasoning):
+        findings += look(examples)
     return groups.labels, findings, indices

@@ -204,6 +204,11 @@ KINDS: dict[str, Kind] = {
         N_("学習に使う列が見つかりません。足りないもの: {missing}"),
         N_("列の名前を変えるか、--map question=列名 --map answer=列名 で指定してください。"),
     ),
+    "HEADER_MOJIBAKE": Kind(
+        "error",
+        N_("列の名前が文字化けしています。"),
+        N_("元のデータから書き出し直すか、文字コードの指定を見直してください。"),
+    ),
     "UNMAPPED_COLUMN": Kind(
         "info",
         N_("使わない列があります: {columns}"),
@@ -502,6 +507,20 @@ KINDS: dict[str, Kind] = {
         N_(
             "元の表で、計算結果を「値として貼り付け」してから書き出してください。--set drop=formula で除けます。"
         ),
+    ),
+    "ROUNDED_NUMBER": Kind(
+        "warning",
+        N_(
+            "3.1E+09 のように、桁の失われた数だけの行があります。電話番号や会員番号が、表計算ソフトで数に変わったようです。"
+        ),
+        N_("元の値を、列の書式を「文字列」にして入れ直してください。"),
+    ),
+    "ANSWERS_ASK": Kind(
+        "warning",
+        N_(
+            "回答の多く（{count}行）が質問の形で、質問の多くはそうではありません。質問と回答が逆かもしれません。"
+        ),
+        N_("逆なら --map question=列名 --map answer=列名 で指定してください。"),
     ),
     "REFUSAL": Kind(
         "warning",

@@ -165,6 +165,7 @@ _FILLER = re.compile(
 )
 """Signs that keep a place."""
 _REFERENCE = r"(?:'[^'\n]{1,60}'!|[^\s=<>'!]{1,60}!)?\$?[A-Z]{1,3}\$?\d{1,7}"
+_ROUNDED_NUMBER = re.compile(r"-?\d(?:\.\d+)?E\+\d{2,3}")
 _FORMULA = re.compile(
     rf"\s*[=＝]\s*[-+]?(?:@?(?:_xlfn\.)?[A-Z][A-Z0-9.]{{0,40}}\(.*\)|{_REFERENCE})(?:\s*[-+*/&^].*)?\s*",
     re.DOTALL,
@@ -275,6 +276,11 @@ def is_spreadsheet_error(text: str) -> bool:
 def is_formula(text: str) -> bool:
     """Whether it is a spreadsheet's formula, and not what that gives."""
     return text.lstrip()[:1] in ("=", "＝") and _FORMULA.fullmatch(text) is not None
+
+
+def is_rounded_number(text: str) -> bool:
+    """Whether it is a number as a spreadsheet writes long ones, with digits lost: 3.11234E+09."""
+    return _ROUNDED_NUMBER.fullmatch(text.strip()) is not None
 
 
 def is_refusal(text: str) -> bool:

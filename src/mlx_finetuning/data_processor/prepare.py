@@ -266,7 +266,7 @@ def _without_garbage_collector() -> Iterator[None]:
 
 
 def _require_usable(examined: Examined) -> None:
-    """Raises ColumnsNotFound, NoUsableRows."""
+    """Raises ColumnsNotFound, HeaderMojibake, NoUsableRows."""
     for source in examined.sources:
         if source.columns.kind is None:
             columns = source.reading.table.columns
@@ -278,6 +278,8 @@ def _require_usable(examined: Examined) -> None:
         }
         # Rows that were marked as bad are left out with a warning.
         reasons = by_severity["error"] or by_severity["warning"]
+        # Cells that run into one another are what leaves others empty.
+        reasons += [item.message for item in examined.findings if item.code == "LOOSE_QUOTES"]
         raise NoUsableRows(path=str(examined.sources[0].reading.path), reasons=reasons)
 
 

@@ -30,6 +30,10 @@ from mlx_finetuning.utils.validators import KINDS_JA, is_control, personal_data
 IMBALANCE = 10
 """Times that the largest category outnumbers one that is called small."""
 _SHOWN_CATEGORIES = 5
+MOSTLY = 0.7
+"""Share of answers that ask, from which they are taken for questions."""
+_ENOUGH_PAIRS = 5
+_ASKS = re.compile(r"(?:[?？]|(?:です|ます|でしょう|ません|ました)か。?)\s*$")
 
 
 def usable(
@@ -71,6 +75,23 @@ def imbalance(examples: Sequence[Example]) -> list[Finding]:
     )
     concerned = (example for example in examples if example.category in small)
     return findings_at("CATEGORY_IMBALANCE", concerned, largest=largest, count=most, small=listed)
+
+
+def swapped(examples: Sequence[Example]) -> list[Finding]:
+    """Whether most answers ask, and most of what they answer does not."""
+    pairs = [
+        (example.turns[-2].content, example.turns[-1].content)
+        for example in examples
+        if [turn.role for turn in example.turns[-2:]] == ["user", "assistant"]
+    ]
+    if len(pairs) < _ENOUGH_PAIRS:
+        return []
+    questions, answers = (
+        sum(_ASKS.search(text) is not None for text in texts) for texts in zip(*pairs, strict=True)
+    )
+    if answers <= MOSTLY * len(pairs) or questions >= (1 - MOSTLY) * len(pairs):
+        return []
+    return [finding("ANSWERS_ASK", count=answers)]
 
 
 def reasoning(examples: Sequence[Example]) -> list[Finding]:
@@ -267,6 +288,11 @@ _WARNINGS = (
         "FORMULA",
         _any_turn(_SAID, lambda turn: leftovers.is_formula(turn.content)),
         characters.MARK,
+    ),
+    _Check(
+        "ROUNDED_NUMBER",
+        _any_turn(_SAID, lambda turn: leftovers.is_rounded_number(turn.content)),
+        characters.SHORT,
     ),
     _Check(
         "REFUSAL",

@@ -52,8 +52,9 @@ from mlx_finetuning.data_processor.readers.column_names import (
     preference,
     speaker,
 )
-from mlx_finetuning.errors import ColumnsNotFound, InvalidMapping
+from mlx_finetuning.errors import ColumnsNotFound, HeaderMojibake, InvalidMapping
 from mlx_finetuning.language import N_, _
+from mlx_finetuning.utils.japanese_utils import is_mojibake
 
 ExampleKind = Literal["chat", "text", "preference", "judged"]
 Records = Sequence[tuple[int, Sequence[Any]]]
@@ -127,6 +128,8 @@ class ColumnMap:
         notes = []
         if self.kind is None:
             notes.append(finding("COLUMNS_NOT_FOUND", missing=_("、").join(self.missing)))
+            if any(map(is_mojibake, self.unmapped)):
+                notes.append(finding("HEADER_MOJIBAKE"))
         elif self.unmapped:
             notes.append(finding("UNMAPPED_COLUMN", columns=_("、").join(self.unmapped)))
         doubtful = [choice for choice in self.choices if choice.is_doubtful and self.kind]
@@ -205,8 +208,12 @@ def choose(
     return replace(chosen, withdrawn=tuple(sorted(withdrawn)), low_rated=rated, media=media)
 
 
-def missing_columns(path: Path, columns: Sequence[str], chosen: ColumnMap) -> ColumnsNotFound:
+def missing_columns(
+    path: Path, columns: Sequence[str], chosen: ColumnMap
+) -> ColumnsNotFound | HeaderMojibake:
     """The error for a file of which no kind of example can be made."""
+    if any(map(is_mojibake, columns)):
+        return HeaderMojibake(path=str(path), columns=list(columns))
     return ColumnsNotFound(path=str(path), missing=list(chosen.missing), columns=list(columns))
 
 
