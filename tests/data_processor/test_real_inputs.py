@@ -1430,6 +1430,30 @@ def test_quotes_that_swallow_the_answers_are_told_with_what_lacks(tmp_path: Path
     assert any("引用符" in reason for reason in error.value.data["reasons"])
 
 
+@pytest.mark.parametrize("name", ["scores", "ratings", "点数"])
+def test_of_answers_with_points_beside_them_the_best_is_taught(tmp_path: Path, name: str) -> None:
+    records = [
+        {"質問": "何時から？", "回答": ["わかりません。", "9時です。"], name: [0.1, 0.9]},
+        {"質問": "休みは？", "回答": ["水曜です。", "さあ。", "土曜です。"], name: [3, 1, 2]},
+        {"質問": "場所は？", "回答": ["駅前です。", "知りません。"], name: None},
+    ]
+    assert pairs_of(tmp_path, "a.jsonl", as_jsonl(records)) == [
+        ("何時から？", "9時です。"),
+        ("休みは？", "水曜です。"),
+        ("場所は？", "駅前です。"),
+    ]
+
+
+def test_a_small_object_of_questions_with_lists_of_answers_is_read(tmp_path: Path) -> None:
+    text = json.dumps(
+        {"何時からですか？": ["9時です。"], "休みはいつですか？": ["水曜です。", "土曜です。"]}
+    )
+    assert pairs_of(tmp_path, "a.json", text) == [
+        ("何時からですか？", "9時です。"),
+        ("休みはいつですか？", "水曜です。"),
+    ]
+
+
 LONG = 100_000
 HOSTILE = (
     *(

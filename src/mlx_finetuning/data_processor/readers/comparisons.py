@@ -28,12 +28,14 @@ _FIRST = re.compile(
 _SECOND = re.compile(
     r"(?:model|response|answer|回答|応答)?(?:b|second|right|乙)(?:>+a)?|(?:回答|応答)2"
 )
+_POINTS = frozenset("scores ratings rewards points 点数 得点 評点".split())
 _SPOKEN = re.compile(r"(?:\A|\n)\s*(?P<who>Human|Assistant): ?")
 
 
 def unfold(table: Table) -> Table:
-    """`table` itself, or with columns `prompt`, `chosen`, `rejected` in place of what tells them."""
-    judged = _judged(table)
+    """`table` itself, or with columns `prompt`, `chosen`, `rejected` in place of what tells them; of answers
+    with a list of points beside them the best comes first."""
+    judged = _judged(_best_first(table))
     keys = {key(name): at for at, name in enumerate(judged.columns)}
     is_asked = any(name_match(name, "question") >= NameMatch.HEAD for name in judged.columns)
     if not {"chosen", "rejected"} <= keys.keys() or is_asked:
@@ -55,6 +57,27 @@ def unfold(table: Table) -> Table:
         columns=tuple(names[at] for at in kept),
         records=[(row, [cells[at] for at in kept]) for row, cells in records],
     )
+
+
+def _best_first(table: Table) -> Table:
+    """The table with lists ordered by the points that stand beside them in another list, the most first."""
+    pointed = next((at for at, name in enumerate(table.columns) if key(name) in _POINTS), None)
+    if pointed is None:
+        return table
+    records: list[Record] = []
+    for row, values in table.records:
+        points, cells = values[pointed], list(values)
+        if isinstance(points, list) and all(isinstance(each, int | float) for each in points):
+            order = sorted(range(len(points)), key=lambda at: -points[at])
+            for at, value in enumerate(values):
+                if (
+                    isinstance(value, list)
+                    and len(value) == len(points)
+                    and not are_messages(value)
+                ):
+                    cells[at] = [value[place] for place in order]
+        records.append((row, cells))
+    return replace(table, records=records)
 
 
 def _judged(table: Table) -> Table:

@@ -125,16 +125,23 @@ def opened(item: Object) -> Object:
 
 
 def _is_map(value: Any) -> bool:
-    """Whether an object's names are questions and its values their answers."""
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+    """Whether an object's names are questions and its values their answers, or lists of them."""
+    if not isinstance(value, dict) or not all(map(_are_texts, value.values())):
         return False
     if sum(map(sentence_like, value)) * 2 >= max(1, len(value)):
         return True
+    if not all(isinstance(text, str) for text in value.values()):
+        return False
     # What numbers things (0, q12, 2024-04-01), as the names of an index do, asks nothing.
     are_ids = all(re.fullmatch(r"[A-Za-z]{0,4}[\d_:./-]+", str(name)) for name in value)
     # Terms and requests (打刻を修正したい) ask, too, where sentences stand beside so many of them.
     is_long = len(value) >= _FEWEST_IN_MAP and not tells_names(value) and not are_ids
     return is_long and sum(map(sentence_like, value.values())) * 4 >= len(value) * 3
+
+
+def _are_texts(value: Any) -> bool:
+    is_list = isinstance(value, list) and bool(value)
+    return isinstance(value, str) or (is_list and all(isinstance(each, str) for each in value))
 
 
 def _holds_columns(item: Object) -> bool:
