@@ -18,10 +18,14 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from mlx_finetuning.config import EvaluateConfig
 from mlx_finetuning.data_processor import SAMPLE_DATA
+from mlx_finetuning.experiment_tracker.evaluation import in_prompt
+from mlx_finetuning.mlx_trainer.inference import grade
 from mlx_finetuning.mlx_trainer.inference.generate import logits
 from mlx_finetuning.mlx_trainer.model.load import load
 from mlx_finetuning.mlx_trainer.training import loop
+from mlx_finetuning.progress import silent
 from mlx_finetuning.quantizer.base import folder as gguf_folder
 from mlx_finetuning.quantizer.llama_cpp.inference import LlamaModel
 from mlx_finetuning.quantizer.write.export import export_gguf
@@ -53,6 +57,18 @@ def test_the_folder_is_the_published_file(base: Path) -> None:
     # llama.cpp rounds activations to 8 bits before it multiplies by 4-bit weights.
     assert divergence.mean() < 0.02
     assert (ours.argmax(-1) == theirs.argmax(-1)).mean() > 0.9
+
+
+def test_questions_with_the_same_data_are_graded_as_one_by_one(base: Path) -> None:
+    loaded, data = load(base), rows(9)
+    asked = [in_prompt.with_rows(row, data[2:]) for row in data[:2]]
+    layout, settings = grade.batch_layout(loaded), EvaluateConfig(max_tokens=12)
+    given = (loaded, asked, settings, silent, "")
+    alone = grade.grade(*given, layout=layout, ask=True)
+    together = grade.grade(*given, layout=layout, ask=True, begin_alike=True)
+    assert [one.answer for one in together] == [one.answer for one in alone]
+    nats = [one.nats / one.targets for one in together]
+    assert nats == pytest.approx([one.nats / one.targets for one in alone], abs=1e-4)
 
 
 def test_the_file_itself_is_a_base(tmp_path: Path, base: Path) -> None:

@@ -84,7 +84,7 @@ def each(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.arr
     with neftune.noise(model, batch, options.noise), arrangement(), keeping:
         if not split_head.is_separable(model):
             logits = split_head.logits_at(model, batch.tokens, batch.positions)
-            return _cross_entropy(logits, batch.targets)
+            return cross_entropy(logits, batch.targets)
         unique = batch.lengths is not None
         # [positions, d_model]: the last block's output
         states = split_head.hidden_at(model, batch.tokens, batch.positions, unique=unique)
@@ -122,7 +122,7 @@ TokenLosses = Callable[[mx.array, mx.array], mx.array]
 
 def _head_losses(model: nn.Module) -> TokenLosses:
     def of(hidden: mx.array, targets: mx.array) -> mx.array:
-        return _cross_entropy(split_head.head(model, hidden), targets)
+        return cross_entropy(split_head.head(model, hidden), targets)
 
     return of
 
@@ -163,7 +163,9 @@ def _frozen_head_losses(plain: TokenLosses) -> TokenLosses:
     return lambda *arrays: cast(tuple[mx.array, mx.array], of(*arrays))[0]
 
 
-def _cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
+def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
+    """[positions] nats of the targets, by their logits [positions, vocabulary]."""
+    # On the CPU MLX's own sum over 49,000 tokens is off by 2e-4.
     logits = logits.astype(mx.float32)
     if mx.default_device() == mx.cpu:
         return backend.chosen().cross_entropy(logits, targets)

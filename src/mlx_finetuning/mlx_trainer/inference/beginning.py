@@ -20,7 +20,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.batches.batches import BatchLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example
-from mlx_finetuning.mlx_trainer.gradient import concatenated_attention
+from mlx_finetuning.mlx_trainer.gradient import concatenated_attention, loss
 
 FEWEST = 64
 """Tokens; fewer are as soon read anew."""
@@ -114,4 +114,4 @@ def losses(model: Any, example: Example, beginning: Beginning) -> list[float]:
     positions = [at for at, is_target in enumerate(supervised[1:]) if is_target]
     logits = model(mx.array([tokens[:-1]]), cache=beginning.copied())[0, mx.array(positions)]
     targets = mx.array([tokens[at + 1] for at in positions])
-    return cast(list[float], nn.losses.cross_entropy(logits.astype(mx.float32), targets).tolist())
+    return cast(list[float], loss.cross_entropy(logits, targets).tolist())
