@@ -10,11 +10,14 @@ import json
 import os
 import resource
 import shutil
+import signal
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +108,31 @@ def test_ordinary_template_passes_even_with_marks_and_mistakes() -> None:
         NESTED_TOO_DEEP,
     ):
         template_trial.require_harmless(template, "x")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_template_is_tried_beside_the_block_and_refused_behind_it() -> None:
+    reached = False
+    with pytest.raises(TemplateHostile), template_trial.trying(BOMBS[0], "x"):
+        reached = True
+    assert reached
+
+
+def test_trial_does_not_outlive_a_block_that_fails() -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+    started = time.monotonic()
+
+    class Noted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            begun.append(self)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="unreadable"):
+        patch.setattr(subprocess, "Popen", Noted)
+        with template_trial.trying(BOMBS[0], "x"):
+            raise ValueError("unreadable")
+    assert [trial.returncode for trial in begun] == [-signal.SIGKILL]
+    assert time.monotonic() - started < template_trial.TIME_S
 
 
 def test_trial_that_fails_by_itself_blames_no_template(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,19 @@ def test_tokens_are_those_of_the_class_of_transformers(tmp_path: Path, kind: str
         assert loaded.decode(found) == own.decode(found)
         bare = loaded.encode(text, add_special_tokens=False)
         assert bare == own.encode(text, add_special_tokens=False)
+
+
+def test_tokens_have_the_librarys_numbers_where_the_file_states_others(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    definition = json.loads(path.read_text(encoding="utf-8"))
+    for entry in definition["added_tokens"]:
+        entry["id"] += 7
+    definition["added_tokens"].append({**entry, "id": 9000, "content": "<|new|>"})
+    path.write_text(json.dumps(definition), encoding="utf-8")
+    read = files.read(tmp_path)
+    loaded = loading.load(read)
+    assert loaded.get_vocab() == loading.engine(read).get_vocab() != files.token_ids(definition)
 
 
 def test_a_job_imports_mlx_lm_without_transformers_which_can_be_had_later() -> None:

@@ -320,14 +320,16 @@ def load(folder: Path, adapter: Path | None = None, *, thinks: bool = False) -> 
     if adapter and (adapter / TEMPLATE).is_file():
         original = (adapter / TEMPLATE).read_text(encoding="utf-8")
         thinks = kept_thinks(adapter)
-    template = None
+    template, own = None, None
     if original is not None:
-        template_trial.require_harmless(original, str(folder))
+        with template_trial.trying(original, str(folder)):
+            own = loading.engine(model_files)
+            import mlx_finetuning.tokenization.rendering  # noqa: F401  what settles it needs it
         try:
             template = chat_template.settled(original, model_files.named, thinks=thinks)
         except ConversationRefused as error:
             raise ChatTemplateUnusable(reason=error.data["reason"]) from error
-    tokenizer = loading.load(model_files, template.text if template else None)
+    tokenizer = loading.load(model_files, template.text if template else None, own)
     end_ids = _end_ids(model_files, template, tokenizer.get_vocab())
     return ChatTokenizer(tokenizer, model_files, template, end_ids)
 

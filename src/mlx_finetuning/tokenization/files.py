@@ -8,6 +8,7 @@ every `LlamaTokenizer` folder it makes BPE, with invented merges where the model
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def _is_sound(definition: Definition) -> bool:
     model = definition.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocabulary, dict):
-        has_vocabulary = all(map(_is_id, vocabulary.values()))
+        has_vocabulary = _are_ids(vocabulary.values())
     else:
         has_vocabulary = isinstance(vocabulary, list) and all(
             isinstance(entry, list)
@@ -99,16 +100,16 @@ def _is_sound(definition: Definition) -> bool:
         has_vocabulary
         and isinstance(entries, list)
         and all(
-            isinstance(entry, dict)
-            and isinstance(entry.get("content"), str)
-            and _is_id(entry.get("id"))
-            for entry in entries
+            isinstance(entry, dict) and isinstance(entry.get("content"), str) for entry in entries
         )
+        and _are_ids([entry.get("id") for entry in entries])
     )
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
+def _are_ids(values: Collection[Any]) -> bool:
+    # Without a call for each of a hundred thousand; a bool is of another type.
+    is_whole = set(map(type, values)) <= {int}
+    return is_whole and (not values or (min(values) >= 0 and max(values) < 1 << 31))
 
 
 def _object(folder: Path, name: str, optional: bool = False) -> JsonObject:

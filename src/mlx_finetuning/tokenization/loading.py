@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlx_finetuning.errors import TokenizerUnreadable
-from mlx_finetuning.tokenization.files import TOKENIZER, TokenizerFiles
+from mlx_finetuning.tokenization.files import TOKENIZER, TokenizerFiles, added, token_ids
 from mlx_finetuning.tokenization.spm_model import Definition
 
 
@@ -66,15 +66,21 @@ class FolderTokenizer:
     apply_chat_template = None
     """mlx-lm looks for it; conversations are rendered by `ChatTokenizer`."""
 
-    def __init__(self, own: Any, named: Mapping[str, str], chat_template: str | None) -> None:
+    def __init__(self, own: Any, files: TokenizerFiles, chat_template: str | None) -> None:
+        """own: `engine` of `files`."""
         from tokenizers import AddedToken
 
-        known = {token.content for token in own.get_added_tokens_decoder().values()}
+        named = files.named
+        known = {token.content: at for at, token in own.get_added_tokens_decoder().items()}
         missing = [text for text in named.values() if text not in known]
         own.add_tokens([AddedToken(text, special=True) for text in missing])
         self.backend_tokenizer = own
         self.chat_template = chat_template
-        self.vocab: dict[str, int] = own.get_vocab()
+        # Asking the library takes as long as reading half of the file. It numbers the added tokens anew.
+        is_stated = known == {entry["content"]: entry["id"] for entry in added(files.definition)}
+        self.vocab: dict[str, int] = (
+            token_ids(files.definition) if is_stated and not missing else own.get_vocab()
+        )
         self.bos_token, self.eos_token = named.get("bos"), named.get("eos")
 
     def __len__(self) -> int:
@@ -108,11 +114,16 @@ class FolderTokenizer:
         return {number: text for text, number in self.vocab.items()}
 
 
-def load(files: TokenizerFiles, chat_template: str | None = None) -> FolderTokenizer:
-    """The folder's tokenizer; `chat_template` replaces the folder's. Raises TokenizerUnreadable."""
+def load(
+    files: TokenizerFiles, chat_template: str | None = None, own: Any | None = None
+) -> FolderTokenizer:
+    """The folder's tokenizer; `chat_template` replaces the folder's; own: its `engine`, if it is there.
+
+    Raises TokenizerUnreadable.
+    """
     with asking_library(files.folder):
         template = files.chat_template if chat_template is None else chat_template
-        return FolderTokenizer(engine(files), files.named, template)
+        return FolderTokenizer(engine(files) if own is None else own, files, template)
 
 
 def continuing(definition: Definition) -> Definition:

@@ -13,6 +13,8 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlx_finetuning.errors import TemplateHostile
@@ -35,8 +37,8 @@ CONVERSATION = [
 ]
 
 
-class _HarmfulError(Exception):
-    """Its text is the reason."""
+_PASSED: set[str] = set()
+"""Only what passed is kept: a machine that was too busy for a trial may have time for the next one."""
 
 
 def require_harmless(template: str, folder: str) -> None:
@@ -44,12 +46,32 @@ def require_harmless(template: str, folder: str) -> None:
 
     Raises RuntimeError, with what the trial wrote, where it failed by no fault of the template.
     """
-    if template == _built_in():
+    with trying(template, folder):
+        pass
+
+
+@contextlib.contextmanager
+def trying(template: str, folder: str) -> Iterator[None]:
+    """The trial beside the block, which may not render the template. Raises as `require_harmless` at its end."""
+    if template == _built_in() or template in _PASSED:
+        yield
         return
-    try:
-        _try_out(template)
-    except _HarmfulError as error:
-        raise TemplateHostile(folder=folder, reason=str(error)) from error
+    command = [sys.executable, "-P", "-m", "mlx_finetuning.tokenization.template_trial"]
+    # A file, since a trial that hangs would not read a pipe.
+    with tempfile.TemporaryFile() as given:
+        given.write(json.dumps(template).encode())
+        given.seek(0)
+        with subprocess.Popen(
+            command, stdin=given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as trial:
+            try:
+                yield
+                reason = _fault(trial)
+            finally:
+                trial.kill()
+    if reason:
+        raise TemplateHostile(folder=folder, reason=reason)
+    _PASSED.add(template)
 
 
 @functools.cache
@@ -59,32 +81,22 @@ def _built_in() -> str:
     return template
 
 
-# Only what passed is kept: a machine that was too busy for a trial may have time for the next one.
-@functools.lru_cache(maxsize=64)
-def _try_out(template: str) -> None:
-    command = [sys.executable, "-P", "-m", "mlx_finetuning.tokenization.template_trial"]
+def _fault(trial: subprocess.Popen[bytes]) -> str:
+    """What the template did; nothing where it is harmless."""
     try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(template).encode(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=TIME_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _HarmfulError(
-            _("テンプレートの処理が{time_s:.0f}秒で終わりません。").format(time_s=TIME_S)
-        ) from error
-    if done.returncode < 0 or done.returncode in REASONS:
+        __, errors = trial.communicate(timeout=TIME_S)
+    except subprocess.TimeoutExpired:
+        return _("テンプレートの処理が{time_s:.0f}秒で終わりません。").format(time_s=TIME_S)
+    if trial.returncode < 0 or trial.returncode in REASONS:
         # Killed for its memory, or the interpreter fell over what the template made it do.
-        raise _HarmfulError(_(REASONS.get(done.returncode, REASONS[TOO_LARGE])))
-    if done.returncode:
-        written = done.stderr.decode(errors="replace").strip()
+        return _(REASONS.get(trial.returncode, REASONS[TOO_LARGE]))
+    if trial.returncode:
+        written = errors.decode(errors="replace").strip()
         last_line = written.rpartition("\n")[2]
-        failure = RuntimeError(f"template_trial ({done.returncode}): {last_line}")
+        failure = RuntimeError(f"template_trial ({trial.returncode}): {last_line}")
         failure.add_note(written)
         raise failure
+    return ""
 
 
 def main() -> int:

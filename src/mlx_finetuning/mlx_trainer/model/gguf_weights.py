@@ -6,7 +6,9 @@ which holds what llama.cpp computes; on a GPU bfloat16, which rounds to 8 bits (
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,12 +25,12 @@ from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.kernels import backend
 from mlx_finetuning.mlx_trainer.kernels.gguf_blocks import PACKED, packed_bytes
 from mlx_finetuning.mlx_trainer.model import six_bit, unpacking
-from mlx_finetuning.utils import cores, gguf_base, gguf_reader, in_order
+from mlx_finetuning.utils import cores, gguf_base, gguf_reader
 from mlx_finetuning.utils.gguf_base import GgufBase
 from mlx_finetuning.utils.gguf_reader import EVERYTHING, RowIndex, StoredTensor
 
-AHEAD_BYTES = 1 << 29
-"""What drives read at most in the tenths of a second that a tokenizer takes."""
+AHEAD_BYTES = 1 << 30
+"""Read ahead at once: without Python's lock, which a tokenizer's library holds for half a second."""
 
 
 def load(
@@ -75,15 +77,14 @@ def arrays(base: GgufBase, *, packed: bool | None = None) -> dict[str, mx.array]
         order = EVERYTHING if stored.order < 0 else to_weight[stored.order]
         return name, _read(name, tensors[name], order, stored.added, packed)
 
-    def in_memory() -> Iterator[str]:
-        """Drives are fastest in the file's order; what has come is unpacked meanwhile."""
-        for name in base.weights:
-            tensors[name].data.reshape(-1)[:: mmap.PAGESIZE].max()
-            yield name
-
     weights: dict[str, mx.array] = {}
     with ThreadPoolExecutor(cores.usable()) as pool:
-        for name, parts in in_order.results(pool, read, in_memory()):
+        unpacked = []
+        for name in base.weights:
+            # Drives are fastest in the file's order, and when they never wait for what is unpacked.
+            tensors[name].data.reshape(-1)[:: mmap.PAGESIZE].max()
+            unpacked.append(pool.submit(read, name))
+        for name, parts in (done.result() for done in unpacked):
             kind, shape = _float_type(tensors[name], packed), tensors[name].shape
             for path, array in parts.items():
                 is_plain = len(parts) == 1
@@ -91,11 +92,25 @@ def arrays(base: GgufBase, *, packed: bool | None = None) -> dict[str, mx.array]
     return weights
 
 
-def read_ahead(folder: Path) -> None:
-    """Have the system read the beginning of a GGUF base, while Python makes the tokenizer."""
-    base = gguf_base.read(folder)
+@contextlib.contextmanager
+def reading_ahead(folder: Path) -> Iterator[None]:
+    """Have the system read a GGUF base's file from its beginning on, while something else is done."""
+    base, is_over = gguf_base.read(folder), threading.Event()
+
+    def read(file: Path) -> None:
+        data = gguf_reader.mapped(file)
+        for start in range(0, data.size, AHEAD_BYTES):
+            if not is_over.is_set():
+                data[start : start + AHEAD_BYTES : mmap.PAGESIZE].max()
+
+    beside = ThreadPoolExecutor(1)
     if base is not None:
-        np.memmap(base.file, np.uint8, "r")[: AHEAD_BYTES : mmap.PAGESIZE].max()
+        beside.submit(read, base.file)
+    try:
+        yield
+    finally:
+        is_over.set()
+        beside.shutdown(wait=False)
 
 
 def outline(base: GgufBase) -> dict[str, mx.array]:

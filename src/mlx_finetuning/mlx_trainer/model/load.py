@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -85,10 +84,9 @@ def load(
     Raises ModelUnloadable and AdapterUnusable with the library's reason, TokenizerUnreadable,
     TemplateHostile, ChatTemplateUnusable.
     """
-    with ThreadPoolExecutor(1) as beside:
-        beside.submit(gguf_weights.read_ahead, folder)
+    with gguf_weights.reading_ahead(folder):
         chat = chats.load(folder, adapter or asked_like, thinks=thinks)
-        model, config = load_module(folder, lazy=lazy)
+    model, config = load_module(folder, lazy=lazy)
     if adapter is not None:
         model = _adapted(model, adapter)
     settings = text_settings(config)
