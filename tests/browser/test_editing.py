@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from mlx_finetuning.data_processor import read_rows
 from mlx_finetuning.data_processor.split import SPLITS
 from mlx_finetuning.studio import Studio
-from support.browser_actions import DRAWN, badge, click, hand_in, metric, open_page, open_row, visit
+from support.browser_actions import DRAWN, click, hand_in, metric, open_page, open_row, visit
 from support.served import Served
 
 
@@ -30,7 +30,7 @@ def book(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("home")
-def test_empty_answer_of_a_workbook_is_filled_in_by_the_keyboard_and_trained(
+def test_empty_answer_of_a_workbook_is_filled_in_by_the_keyboard_and_learned(
     page: Page, served: Served, book: Path
 ) -> None:
     visit(page, "dataset")
@@ -65,7 +65,7 @@ def test_empty_answer_of_a_workbook_is_filled_in_by_the_keyboard_and_trained(
     page.get_by_role("link", name="このデータセットで学習する").click()
     page.get_by_text("お試し", exact=True).click()
     click(page, "学習を開始")
-    expect(badge(page, "完了")).to_be_visible(timeout=600_000)
+    expect(page.get_by_role("button", name="一時停止")).to_be_visible(timeout=120_000)
     paths = served.workspace.dataset("faq")
     rows = [row for split in SPLITS for row in read_rows(paths.split(split))]
     answers = {row["row"]: row["messages"][1]["content"] for row in rows}

@@ -14,7 +14,7 @@ from mlx_finetuning.studio import Studio
 from mlx_finetuning.tasks import evaluate
 from mlx_finetuning.workspace import Workspace
 from support import finished_run, ui_workspaces
-from support.browser_actions import open_page, open_row
+from support.browser_actions import Turning, open_page, open_row
 from support.served import Served
 
 WORD = re.compile(r"[A-Za-z][A-Za-z]+")
@@ -68,14 +68,17 @@ def words(page: Page, without: str = "") -> set[str]:
 
 
 def assert_japanese(page: Page, address: str) -> None:
-    open_page(page, address)
+    """Of the page that is shown, at this address."""
     unknown = words(page, FOLDED) - NAMES - SETTINGS
     assert not unknown, (address, sorted(unknown))
 
 
 def test_pages_of_an_empty_workspace_speak_japanese(page: Page, served: Served) -> None:
+    turning = Turning(page)
+    open_page(page, served.url)
     for name in VIEWS:
-        assert_japanese(page, f"{served.url}/{name}")
+        turning.to(f"{served.url}/{name}")
+        assert_japanese(page, name)
 
 
 @pytest.mark.usefixtures("few_general", "jobs_in_process")
@@ -84,11 +87,12 @@ def test_views_of_runs_in_every_state_speak_japanese(page: Page, served: Served)
     ui_workspaces.fill(served.workspace, len(ui_workspaces.STATES))
     others = [run.run_id for run in Studio(served.workspace).runs.list()]
     newest = finish(served.workspace)
-    for name, views in VIEWS.items():
-        for view in views:
-            assert_japanese(page, f"{served.url}/{name}?view={view}&run={newest}")
-    for run_id in others[:3]:
-        assert_japanese(page, f"{served.url}/training?view=watch&run={run_id}")
+    views = [f"{name}?view={view}&run={newest}" for name in VIEWS for view in VIEWS[name]]
+    turning = Turning(page)
+    open_page(page, served.url)
+    for view in (*views, *(f"training?view=watch&run={run_id}" for run_id in others[:3])):
+        turning.to(f"{served.url}/{view}")
+        assert_japanese(page, view)
 
 
 def finish(workspace: Workspace) -> str:
@@ -128,6 +132,7 @@ def test_rows_being_edited_speak_japanese(page: Page, served: Served) -> None:
 def test_no_page_shows_japanese_where_english_was_chosen(page: Page, served: Served) -> None:
     """But for what is the user's: names of files, questions, answers."""
     ui_workspaces.fill(served.workspace, len(ui_workspaces.STATES))
+    turning = Turning(page)
     open_page(page, f"{served.url}/settings")
     page.get_by_role("combobox", name="言語 / Language").click()
     page.get_by_role("option", name="English").click()
@@ -136,7 +141,7 @@ def test_no_page_shows_japanese_where_english_was_chosen(page: Page, served: Ser
     for name, views in VIEWS.items():
         for view in views:
             address = f"{served.url}/{name}?view={view}&run={run_id}"
-            open_page(page, address)
+            turning.to(address)
             text = page.locator("body").evaluate(SHOWN, "").replace("質問と回答.csv", "")
             found = re.findall(r".{0,20}[ぁ-ヿ一-鿿][^\n]{0,20}", text.replace("日本語", ""))
             assert not found, (address, found)
