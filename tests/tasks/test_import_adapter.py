@@ -30,13 +30,14 @@ from mlx_finetuning.workspace import Workspace
 from support.helpers import write_facts
 from support.recorded_run import tiny_folder
 
+pytestmark = pytest.mark.usefixtures("jobs_in_process")
 PEFT = Path(__file__).parents[1] / "support" / "peft_adapters"
 ASKED = [1, 300, 41, 77, 1203, 15, 982, 2044, 6, 3]
 """What peft was asked with for `logits.npy`: the last token's."""
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+def studio(tmp_path_factory: pytest.TempPathFactory, jobs_in_process: None) -> Studio:
     studio = Studio(Workspace(tmp_path_factory.mktemp("import")))
     write_facts(studio.workspace)
     return studio
@@ -77,6 +78,7 @@ def test_peft_adapter_predicts_as_in_peft(
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
+@pytest.mark.usefixtures("few_general")
 def test_imported_run_is_evaluated_exported_continued_and_made_again(
     studio: Studio, lora: str
 ) -> None:
