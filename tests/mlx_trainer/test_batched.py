@@ -31,6 +31,18 @@ def test_batched_answers_are_those_of_one_by_one(tiny: LoadedModel) -> None:
     assert {answer.ended for answer in together} == {True, False}
 
 
+@pytest.mark.parametrize("family", ["llama 2", "gemma2"])
+def test_a_model_is_tried_once(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path, family)
+    model = load(tmp_path).model
+    found = batch_generate.is_batchable(model)
+    assert found is (family == "llama 2")
+    monkeypatch.delattr(batch_generate, "_Sequences")
+    assert batch_generate.is_batchable(model) is found
+
+
 FAMILIES = ("llama 2", "qwen3", "qwen3.5", "gemma2", "gemma3", "gemma4", "phi3")
 
 

@@ -6,6 +6,8 @@ Gets a report and, where there is one, a certificate; computes nothing new. The 
 
 from __future__ import annotations
 
+import functools
+
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mlx_finetuning.experiment_tracker.evaluation import charts
@@ -40,8 +42,11 @@ SCORES_JA = {
 }
 
 
-def environment() -> Environment:
-    """Where pages are made from templates: every value is escaped, and none may be missing."""
+@functools.cache
+def environment(spoken: str) -> Environment:
+    """Where pages in the language `spoken` are made from templates, each compiled once: every value is
+    escaped, and none may be missing.
+    """
     made = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
@@ -50,7 +55,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"number": format, "local_time": local_time}
-    made.globals |= {"_": _, "n_": n_, "language": language()}
+    made.globals |= {"_": _, "n_": n_, "language": spoken}
     return made
 
 
@@ -100,7 +105,7 @@ def page(report: Report, certificate: Certificate | None = None) -> str:
             (_("層 {layer}").format(layer=layer.layer), layer.norm, f"{layer.norm:.3g}{share}")
         )
     return (
-        environment()
+        environment(language())
         .get_template(TEMPLATE)
         .render(
             report=report,

@@ -20,7 +20,7 @@ from mlx_finetuning.experiment_tracker.evaluation.results import (
     Tally,
 )
 from mlx_finetuning.files import ASSETS
-from mlx_finetuning.language import N_, _, n_
+from mlx_finetuning.language import N_, _, language, n_
 from mlx_finetuning.utils import goals
 from mlx_finetuning.utils.units import local_time
 
@@ -76,7 +76,7 @@ def page(report: Report, background: Background) -> str:
         tallies = [(name, tally) for name, tally in named if tally is not None and tally.asked]
     model = report.model
     return (
-        environment()
+        environment(language())
         .get_template(TEMPLATE)
         .render(
             report=report,

@@ -25,6 +25,9 @@ POSITIONS = 8192
 SHRINK_AT = 0.75
 """A batch is cut down when this share of its sequences is left: every cut copies the caches."""
 
+TRIED = "takes_padded_batches"
+"""Attribute of a model that has been tried: an evaluation asks it eleven times."""
+
 Finished = Callable[[int], None]
 Choose = Callable[[mx.array], mx.array]
 """[sequences, vocabulary] logits to the [sequences] tokens that follow."""
@@ -107,16 +110,19 @@ def _batches(
 
 
 def is_batchable(model: Any) -> bool:
-    """Whether the model class takes batches with padding, tried on a few tokens.
+    """Whether the model's class takes batches with padding, tried once with each model on a few tokens.
 
     Gemma 2, for one, cannot broadcast the mask that mlx-lm's batched caches make, unless there are
     as many sequences as heads: hence seven.
     """
-    try:
-        _Sequences(model, [[0] * length for length in range(1, 8)], likeliest).step()
-    except (AttributeError, TypeError, ValueError):
-        return False
-    return True
+    if not hasattr(model, TRIED):
+        try:
+            _Sequences(model, [[0] * length for length in range(1, 8)], likeliest).step()
+        except (AttributeError, TypeError, ValueError):
+            setattr(model, TRIED, False)
+        else:
+            setattr(model, TRIED, True)
+    return bool(getattr(model, TRIED))
 
 
 Outcome = tuple[int | None, list[int]]
