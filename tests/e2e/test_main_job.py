@@ -125,7 +125,7 @@ def test_verify_accepts_the_file_of_its_run(demo: dict[str, Any], demo_workspace
 def test_every_written_file_is_certified_as_the_trained_model(
     demo: dict[str, Any], demo_workspace: Path
 ) -> None:
-    record = cli(demo_workspace, "certify", demo["run_id"], "--set", "prompts=12")
+    record = cli(demo_workspace, "certify", demo["run_id"], "--set", "prompts=6")
     rows = {row["engine"]: row for row in record["rows"]}
     assert set(rows) == {"mlx", "mlx-fused", "F16", "Q8_0", "Q4_K_M"}
     assert record["passed"] and record["exit_code"] == 0
