@@ -15,7 +15,13 @@ import pytest
 from mlx_finetuning.config import PrepareConfig, load
 from mlx_finetuning.data_processor import Inspection, inspect, prepare, read_rows
 from mlx_finetuning.data_processor.readers.columns import choose
-from mlx_finetuning.errors import HeaderMojibake, InvalidSettings, NoUsableRows, SourceMalformed
+from mlx_finetuning.errors import (
+    ColumnsNotFound,
+    HeaderMojibake,
+    InvalidSettings,
+    NoUsableRows,
+    SourceMalformed,
+)
 from mlx_finetuning.mlx_trainer.batches.examples import conversations
 from mlx_finetuning.workspace import Workspace
 from support.facts import FACTS
@@ -1423,11 +1429,18 @@ def test_a_garbled_header_is_called_so(tmp_path: Path, written: str, read: str) 
         rows_of(tmp_path, "a.csv", text)
 
 
+@pytest.mark.parametrize("header", ["ﾅﾏｴ,ﾃﾞﾝﾜ", "ｺｰﾄﾞ,ｶｲｲﾝ", "réponse due,Größe", "名前,値段"])
+def test_a_header_of_other_letters_is_not_called_garbled(tmp_path: Path, header: str) -> None:
+    with pytest.raises(ColumnsNotFound):
+        rows_of(tmp_path, "a.csv", f"{header}\nあ,い\n")
+
+
 def test_quotes_that_swallow_the_answers_are_told_with_what_lacks(tmp_path: Path) -> None:
     text = "質問,回答\n" + "".join(f'"{n}号室は？,"{n}人です。"\n' for n in range(5))
     with pytest.raises(NoUsableRows) as error:
         rows_of(tmp_path, "a.csv", text)
-    assert any("引用符" in reason for reason in error.value.data["reasons"])
+    reasons = error.value.data["reasons"]
+    assert sum("引用符" in reason for reason in reasons) == 1 and len(reasons) == 2
 
 
 @pytest.mark.parametrize("name", ["scores", "ratings", "点数"])

@@ -185,7 +185,7 @@ def test_killed_export_leaves_the_earlier_files_whole(
     for attack in range(often(10)):
         paths = runs.start_later_job(workspace, run_id, "export", form)
         wait_until(lambda paths=paths: bool(status.read(paths).started_at))
-        time.sleep(random.Random(attack).uniform(0.05, 0.6) * lasted_s)
+        time.sleep(random.Random(attack).uniform(0.05, 0.4) * lasted_s)
         kill(paths)
         states.add(status.read(paths).state)
         assert states <= {"interrupted", "done"}, attack

@@ -80,6 +80,13 @@ def test_questions_with_the_same_data_are_graded_as_one_by_one(tiny: LoadedModel
     assert grade.READING not in {step.stage for step in steps[False]}
 
 
+@pytest.mark.parametrize("sequences", [[], [[7] * 63, [7] * 70], [[1] + [7] * 99, [7] * 100]])
+def test_nothing_is_shared_where_there_is_little_in_common(
+    tiny: LoadedModel, sequences: list[list[int]]
+) -> None:
+    assert beginning.read(tiny.model, sequences, PADDED, unheard) is None
+
+
 def test_a_model_that_computes_otherwise_behind_a_cache_shares_nothing(
     tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,14 +190,21 @@ def test_kept_grades_are_those_of_the_same_model_rows_template_and_settings(
     assert not is_kept()
 
 
-def test_time_left_is_told_from_the_first_rows_and_kept_grades_take_none() -> None:
-    now, told = [0.0], []
-    watched = EvaluationProgress(
+def watching(
+    told: list[float | None], now: list[float], rows: dict[bool, int], max_tokens: int
+) -> EvaluationProgress:
+    """Which tells of the seconds left, by a clock that stands at `now`."""
+    return EvaluationProgress(
         lambda step: told.append(step.remaining_s),
-        {True: 20, False: 10},
-        EvaluateConfig(max_tokens=64, batch_size=32),
+        rows,
+        EvaluateConfig(max_tokens=max_tokens, batch_size=32),
         lambda: now[0],
     )
+
+
+def test_time_left_is_told_from_the_first_rows_and_kept_grades_take_none() -> None:
+    now, told = [0.0], []
+    watched = watching(told, now, {True: 20, False: 10}, max_tokens=64)
 
     def step(stage: str, done: int, seconds: float) -> float | None:
         now[0] += seconds
@@ -220,12 +227,7 @@ def test_time_left_is_told_from_the_first_rows_and_kept_grades_take_none() -> No
 
 def test_questions_with_the_data_in_them_do_not_lengthen_what_is_left_of_the_others() -> None:
     now, told = [0.0], []
-    watched = EvaluationProgress(
-        lambda step: told.append(step.remaining_s),
-        {True: 20, False: 0},
-        EvaluateConfig(max_tokens=32, batch_size=32),
-        lambda: now[0],
-    )
+    watched = watching(told, now, {True: 20, False: 0}, max_tokens=32)
     long = watched.apart(4)
     for to, stage, done, seconds in (
         (long, "添えて：損失", 0, 0.0),
@@ -244,12 +246,7 @@ def test_questions_with_the_data_in_them_do_not_lengthen_what_is_left_of_the_oth
 
 def test_reading_what_questions_share_is_not_taken_for_rows() -> None:
     now, told = [0.0], []
-    watched = EvaluationProgress(
-        lambda step: told.append(step.remaining_s),
-        {True: 20, False: 0},
-        EvaluateConfig(max_tokens=32, batch_size=32),
-        lambda: now[0],
-    )
+    watched = watching(told, now, {True: 20, False: 0}, max_tokens=32)
     for stage, done, seconds in (
         ("共通の部分の読み込み", 0, 0.0),
         ("共通の部分の読み込み", 2048, 30.0),

@@ -520,7 +520,9 @@ KINDS: dict[str, Kind] = {
         N_(
             "回答の多く（{count}行）が質問の形で、質問の多くはそうではありません。質問と回答が逆かもしれません。"
         ),
-        N_("逆なら --map question=列名 --map answer=列名 で指定してください。"),
+        N_(
+            "逆なら、列は --map question=列名 --map answer=列名 で選び直し、会話は user と assistant を入れ替えてください。"
+        ),
     ),
     "REFUSAL": Kind(
         "warning",

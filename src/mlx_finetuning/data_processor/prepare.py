@@ -276,10 +276,11 @@ def _require_usable(examined: Examined) -> None:
             severity: [item.message for item in examined.findings if item.severity == severity]
             for severity in ("error", "warning")
         }
-        # Rows that were marked as bad are left out with a warning.
-        reasons = by_severity["error"] or by_severity["warning"]
         # Cells that run into one another are what leaves others empty.
-        reasons += [item.message for item in examined.findings if item.code == "LOOSE_QUOTES"]
+        loose = [item.message for item in examined.findings if item.code == "LOOSE_QUOTES"]
+        # Rows that were marked as bad are left out with a warning.
+        errors = by_severity["error"]
+        reasons = [*errors, *loose] if errors else by_severity["warning"]
         raise NoUsableRows(path=str(examined.sources[0].reading.path), reasons=reasons)
 
 

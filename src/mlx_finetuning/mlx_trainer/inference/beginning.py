@@ -55,12 +55,16 @@ def read(
 
     layout: the model's; `measured` hears how many tokens are read, of how many, and may raise to cancel.
     """
+    if not sequences:
+        return None
     # What the first and the last in their order have in common, all have.
     pairs = zip(min(sequences), max(sequences), strict=False)
     tokens = [token for token, __ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    if len(tokens) < FEWEST:
+        return None
     ways = (True, False) if layout == batches.CONCATENATED else (False,)
     way = next((by_kernels for by_kernels in ways if is_exact(model, by_kernels)), None)
-    if len(tokens) < FEWEST or way is None:
+    if way is None:
         return None
     caches = make_prompt_cache(model)
     _fill(caches, model, tokens, way, measured)
