@@ -211,7 +211,7 @@ class TrainConfig:
     )
     """Replayed examples beside the `batch_size` of an update."""
     replay_weight: float = setting(
-        1.0,
+        2.0,
         N_("忘れにくくする強さ。大きいほど、学習前の答え方から離れにくい"),
         minimum=0.0,
         maximum=100.0,

@@ -165,12 +165,12 @@ def test_presets_train_wide_models_more_slowly(width: int, rate: float) -> None:
         assert preset.settings.learning_rate == rate
 
 
-def test_what_is_replayed_beside_the_rows_asks_for_twice_the_rate_where_that_was_measured() -> None:
+def test_what_is_replayed_beside_the_rows_asks_for_three_times_the_rate_where_that_was_measured() -> None:
     def rate(width: int, goal: str = "faq", **changes: Any) -> float:
         own = TrainConfig(model="example/small", **changes)
         return presets(own, 48, width, goal)[1].settings.learning_rate
 
-    assert rate(576) == 2 * rate(576, replay=0) == 2e-3
+    assert rate(576) == 3 * rate(576, replay=0) == 3e-3
     assert rate(1024) == rate(1024, replay=0)  # not measured
     assert rate(576, "text") == rate(576, "text", replay=0)  # nothing is replayed
     assert rate(576, method="full") == rate(576, method="full", replay=0)
