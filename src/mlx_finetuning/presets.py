@@ -14,9 +14,9 @@ The table of defaults, each with its source or measurement; every value can be c
 
 Measured on SmolLM2-135M's real weights (width 576; 132 rows, 480 unseen wordings in ten seeds;
 benchmarks/README.md): without replay 1e-3 answers 361 and keeps 56% of what the base knew; with it, at
-its weight of 2, 3e-3 answers 361 and keeps 86%. At weight 1, 2e-3 answers 350 and 3e-3 367, but keeps
-less. Of a grid of four rates, three ranks and two lengths (one seed, without replay) no other value was
-better by more than seeds differ.
+its weight of 2, 3e-3 answers 361 and keeps 86%. At weight 1, 2e-3 answers 2.8 points less and 3e-3
+1.3 more, but both keep less. Of a grid of four rates, three ranks and two lengths (one seed, without
+replay) no other value was better by more than seeds differ.
 """
 
 from __future__ import annotations

@@ -165,7 +165,9 @@ def test_presets_train_wide_models_more_slowly(width: int, rate: float) -> None:
         assert preset.settings.learning_rate == rate
 
 
-def test_what_is_replayed_beside_the_rows_asks_for_three_times_the_rate_where_that_was_measured() -> None:
+def test_what_is_replayed_beside_the_rows_asks_for_three_times_the_rate_where_that_was_measured() -> (
+    None
+):
     def rate(width: int, goal: str = "faq", **changes: Any) -> float:
         own = TrainConfig(model="example/small", **changes)
         return presets(own, 48, width, goal)[1].settings.learning_rate

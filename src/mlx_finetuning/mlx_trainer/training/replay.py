@@ -56,7 +56,7 @@ TIMED = 4
 """Tokens whose time tells an estimate how long the base will speak."""
 NARROWEST = 512
 """Width of the hidden states below which a model knows too little for what replay costs, unless it is
-asked for: tiny-ja has 256 and little to lose, SmolLM2-135M 576 (docs/decisions.md)."""
+asked for: tiny-ja has 256, and a third of its 58 answers to lose; SmolLM2-135M 576 (docs/decisions.md)."""
 OPENINGS = {
     "[A-Za-z]": ("What", "Who", "Where", "When", "Why", "How", "Which", "Is"),
     "[ぁ-ヿ]": (
