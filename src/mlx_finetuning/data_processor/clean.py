@@ -94,6 +94,7 @@ STEPS: dict[str, _Step] = {
         N_("制御用の記号（<|im_end|> など）を削除"),
         characters.MARK,
     ),
+    "marks": _Step(leftovers.without_mark, N_("先頭の印（Q1.、A：、→ など）を削除")),
     "control": _Step(control, N_("制御文字を削除"), characters.CONTROL),
     "halfwidth_kana": _Step(to_fullwidth_kana, N_("半角カナを全角に"), characters.HALF_KANA),
     "fullwidth_alnum": _Step(to_halfwidth_alnum, N_("全角の英数字を半角に"), characters.FULL_ALNUM),

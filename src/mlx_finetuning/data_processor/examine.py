@@ -134,7 +134,7 @@ def examine(
         findings += findings_at("DUPLICATE", (usable[at] for at in repeated))
         usable, keys, flags = [usable[at] for at in first], keys.at(first), flags[first]
     labels, notes, indices = _check(usable, keys, flags, evaluation_sets, progress)
-    for code in ("DRAFT", "LOW_RATED"):  # found when the file was read
+    for code in ("DRAFT", "LOW_RATED", "STRUCK_OUT"):  # found when the file was read
         marked = {(each.source, row) for each in findings if each.code == code for row in each.rows}
         indices[code] = {at for at, each in enumerate(usable) if (each.source, each.row) in marked}
     findings += notes
@@ -301,7 +301,8 @@ def _check(
     indices["NEAR_DUPLICATE"] = set(
         duplicates.near_duplicates(examples, keys, groups.labels, stage)
     )
-    for code in ("CONFLICT", "NEAR_DUPLICATE"):
+    indices["NO_QUESTION"] = set(example_checks.without_question(examples))
+    for code in ("CONFLICT", "NEAR_DUPLICATE", "NO_QUESTION"):
         findings += findings_at(code, (examples[at] for at in sorted(indices[code])))
     if not groups.exact:
         findings.append(finding("NEAR_APPROXIMATE"))
@@ -312,6 +313,7 @@ def _check(
         hits = evaluation.matches(each, digests, grams, stage)
         indices["EVALUATION_SET"].update(hits)
         findings += findings_at("EVALUATION_SET", (examples[at] for at in hits), name=each.name)
-    for look in (example_checks.imbalance, example_checks.swapped, example_checks.reasoning):
+    looks = (example_checks.imbalance, example_checks.swapped, example_checks.marked)
+    for look in (*looks, example_checks.reasoning):
         findings += look(examples)
     return groups.labels, findings, indices

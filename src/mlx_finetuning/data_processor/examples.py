@@ -49,22 +49,6 @@ _PAIR_IN_TEXT = re.compile(
     """
 )
 """Questions and answers that are written out as text."""
-_DRAFTS = frozenset(
-    (
-        *(
-            "下書き",
-            "草稿",
-            "非公開",
-            "未公開",
-            "公開前",
-            "公開終了",
-            "アーカイブ",
-            "廃止",
-            "削除済み",
-        ),
-        *("draft", "unpublished", "archived", "private", "deleted"),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +198,6 @@ class _Builder:
         }
         self._kind = columns.kind
         self._system = system
-        self._status = names.index(columns.status) if columns.status else None
         self._takes_all = several == "all"
         questions = {c.role: c.columns for c in columns.choices}.get("question", ())
         answers = self._positions.get("answer", ())
@@ -229,7 +212,6 @@ class _Builder:
             columns.kind == "chat"
             and {*self._positions} <= {"question", "answer", "category", "group"}
             and all(len(places) == 1 for places in self._positions.values())
-            and self._status is None
             and not system.strip()
         )
         self._pair = (
@@ -278,8 +260,6 @@ class _Builder:
         Raises NotAChat where the record is not of the kind that its columns promise. Nothing for a record
         that is marked as bad, or not to be learned.
         """
-        if self._status is not None and str(values[self._status]).strip().casefold() in _DRAFTS:
-            notes.add("DRAFT")
         judgement = self.judgement(values)
         if self._kind == "judged" and judgement is None:
             notes.add("UNJUDGED")

@@ -161,7 +161,7 @@ _NOTHING = frozenset(
 _FILLER = re.compile(
     r"([xX×*?・。.…\-_=/~〇○●]|あ)\1{2,}|…+"
     r"|[(【<](?:記入|入力)?例[)】>].*(?:記入|入力|記載).*"
-    r"|(?:ここ|こちら)に.{0,10}(?:記入|入力|記載)(?:して(?:ください|下さい))?"
+    r"|[(【<\[]?(?:ここ|こちら)に.{0,10}(?:記入|入力|記載)(?:して(?:ください|下さい))?[)】>\]]?"
 )
 """Signs that keep a place."""
 _REFERENCE = r"(?:'[^'\n]{1,60}'!|[^\s=<>'!]{1,60}!)?\$?[A-Z]{1,3}\$?\d{1,7}"
@@ -196,10 +196,14 @@ _POINTER = re.compile(
       (?:の?(?:回答|内容))?(?:(?:に|と|を|の)?(?:同じ|同様|同一|参照|ご参照|ご覧|通り|とおり|通りです))?
     | (?:(?:no\.?|q|質問|問|番号|項番|項|行|row|\#)\s*)?[0-9０-９]{1,5}\s*(?:番|行目|項|件目)?
 目?(?:の(?:回答|答え|質問))?(?:と|に|を)?\s*(?:同じ|同様|同一|参照|ご参照|ご覧|見て)
+    | (?:上記|下記|前記|前述)の?(?:no\.?|q)?[0-9０-９]{1,4}(?:番)?(?:に|と|を|の)?(?:同じ|同様|同一|参照|ご参照|ご覧|通り|とおり)
+    | (?<=→)\s*(?:no\.?|q|問|項番|番号|\#)?\s*[0-9０-９]{1,4}
+    | (?:(?:詳細|詳しく|内容|回答|手順|方法)(?:は|については)?[、\s]?)?(?:こちら|(?:下記|以下|上記)の?(?:url|リンク|ページ|サイト)|リンク先?|url)
+      (?:の(?:ページ|リンク|url|サイト|資料))?(?:を|から|に)?(?:ご?参照|ご?覧|ご?確認|クリック|アクセス|どうぞ)?
     | (?:別紙|別表|別添|別途資料|添付(?:資料|ファイル)?)[0-9０-９]{0,3}(?:を|に)?\s*(?:ご?参照|ご覧|記載)
     | (?:the\s)?same(?:\sas\s(?:above|before|previous))? | ditto | (?:see|as|ref\.?|refer\sto)\s(?:the\s)?above | see\sprevious
     | idem | ibid\.?
-    ) (?:です|となります|になります|とする|してください|ください|下さい|のこと|願います)? [。.．!！)）\s]*
+    ) (?:の(?:対応|扱い|内容|手順|方法|回答))? (?:です|となります|になります|とする|してください|ください|下さい|のこと|願います)? [。.．!！)）\s]*
     """
 )
 _LONGEST_POINTER = 30
@@ -235,6 +239,48 @@ _CUT = re.compile(
 _MOST_IN_CELL = 32_767
 """Characters that a cell of Excel holds."""
 _EMBEDDED = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{400,}")
+
+
+_PAGE = r"[-－‐–—―][ 　]?\d{1,4}[ 　]?[-－‐–—―]|\d{1,4}[ 　]?[/／][ 　]?\d{1,4}[ 　]?(?:ページ|頁)"
+_PAGE_LINE = re.compile(rf"(?m)^[ 　]*(?:{_PAGE})[ 　]*$")
+_NO_QUESTION = re.compile(
+    rf"""(?xi) (?:
+    (?:令和|平成|昭和|[RHS]\.?)?(?:\d{{1,4}}|元)[年/.-]\s?\d{{1,2}}(?:[月/.-]\s?\d{{1,2}}日?)?月? # a date
+    | [\d,.]{{1,12}} | {_PAGE} | P\.?\s?\d{{1,4}} | \d{{1,4}}\s?(?:ページ|頁)
+    | ※.* | 注[)：:].* | (?:出典|出所|資料|作成|作成者|作成日|作成日時|更新日|最終更新日?|印刷日|出力日時?|発行|発行日|備考)\s?[:：].*
+    | 以上[。.]? | 改訂履歴 | 社外秘 | 取扱注意 | confidential | (?:copyright|©|\(c\)).*
+    | [(（【]?(?:記入|入力|回答)?例[)）】:：].*
+    )"""
+)
+_NOTE = re.compile(
+    "\\s*[-－‐–—―.,0-9０-９RHSPrhspＲＨＳＰ※＊令平昭元注出所資作更最印発備以改社取cCＣ©(（【記入回例]"
+)
+_MARK = re.compile(
+    r"\s*(?:(?:[QqＱ]|質問|問)\s*[0-9０-９]{0,4}\s*[.．:：、)）]|[【［\[](?:[QＱ]|質問|問)[0-9０-９]{0,4}[】］\]]"
+    r"|(?:[AaＡ]|回答|答え?)\s*[0-9０-９]{0,4}\s*[.．:：、)）]|[【［\[](?:[AＡ]|回答|答え?)[0-9０-９]{0,4}[】］\]]|[→⇒])\s*"
+)
+
+
+def has_page_number(text: str) -> bool:
+    """Whether a line between others is the number of a page (- 12 -)."""
+    return _PAGE_LINE.search(text.strip()) is not None
+
+
+def asks_nothing(text: str) -> bool:
+    """Whether it is a date, a number, a remark or the like, where a question is to stand."""
+    if _NOTE.match(text) is None:  # nearly all questions, at little cost
+        return False
+    return _NO_QUESTION.fullmatch(unicodedata.normalize("NFKC", text.strip())) is not None
+
+
+def begins_with_mark(text: str) -> bool:
+    """Whether a mark of questions or answers (Q1. or 回答：) stands before it."""
+    return _MARK.match(text) is not None
+
+
+def without_mark(text: str) -> str:
+    """Without the mark before it."""
+    return _MARK.sub("", text, count=1) if _MARK.match(text) else text
 
 
 def names_speakers(text: str) -> bool:

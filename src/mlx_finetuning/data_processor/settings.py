@@ -34,6 +34,8 @@ DROPPABLE = (
     "edge_space",
     "draft",
     "low_rated",
+    "struck_out",
+    "no_question",
     "cut_off",
     "embedded_data",
 )

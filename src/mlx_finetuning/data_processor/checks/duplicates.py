@@ -18,6 +18,8 @@ from mlx_finetuning.utils.japanese_utils import comparison_key
 _COMPARED = 4
 """Earlier examples of a group that one is compared with: enough, as they differ among themselves."""
 _DIGITS = re.compile("[0-9]+")
+_PUNCTUATION = re.compile("[、。・!?「」 ]+")
+"""Signs, as comparison keys have them, that make no other question."""
 
 
 def without_duplicates(keys: Keys) -> tuple[list[int], list[int]]:
@@ -37,7 +39,7 @@ def conflicts(examples: Sequence[Example], keys: Keys) -> list[int]:
     for at, question in enumerate(keys.questions):
         # Of judged answers a question may well have several.
         if keys.answers[at] != NONE and examples[at].is_desirable is None:
-            by_question[question].append(at)
+            by_question[_PUNCTUATION.sub("", question)].append(at)
     conflicting: list[int] = []
     for same_question in by_question.values():
         if len(same_question) == 1:

@@ -30,6 +30,10 @@ from mlx_finetuning.utils.validators import KINDS_JA, is_control, personal_data
 IMBALANCE = 10
 """Times that the largest category outnumbers one that is called small."""
 _SHOWN_CATEGORIES = 5
+SAMPLE = 1000
+"""Examples that are enough to tell what most are like."""
+FEW = 0.2
+"""Share of examples up to which those that look like none are taken for notes beside the data."""
 MOSTLY = 0.7
 """Share of answers that ask, from which they are taken for questions."""
 _ENOUGH_PAIRS = 5
@@ -92,6 +96,27 @@ def swapped(examples: Sequence[Example]) -> list[Finding]:
     if answers <= MOSTLY * len(pairs) or questions >= (1 - MOSTLY) * len(pairs):
         return []
     return [finding("ANSWERS_ASK", count=answers)]
+
+
+def without_question(examples: Sequence[Example]) -> list[int]:
+    """The indices of examples whose question is a date, a remark or the like, where few are."""
+    hits = [
+        at
+        for at, example in enumerate(examples)
+        if example.turns[0].role == "user" and leftovers.asks_nothing(example.turns[0].content)
+    ]
+    return hits if len(hits) <= FEW * len(examples) else []
+
+
+def marked(examples: Sequence[Example]) -> list[Finding]:
+    """Whether most questions or most answers have a mark before them (Q1. or A：)."""
+    seen = examples[:: max(1, len(examples) // SAMPLE)]
+    pairs = [[turn.content for turn in each.turns if turn.role in _PAIR] for each in seen]
+    sides = zip(*(pair for pair in pairs if len(pair) == 2), strict=True)
+    most = max((sum(map(leftovers.begins_with_mark, texts)) for texts in sides), default=0)
+    if len(seen) < _ENOUGH_PAIRS or most < MOSTLY * len(seen):
+        return []
+    return [finding("CELL_MARKS", share=round(100 * most / len(seen)))]
 
 
 def reasoning(examples: Sequence[Example]) -> list[Finding]:
@@ -271,6 +296,11 @@ _WARNINGS = (
         "CUT_OFF",
         _any_turn(_ANSWERING, lambda turn: leftovers.is_cut_off(turn.content)),
         characters.ENDS_SHORTENED | characters.LONG,
+    ),
+    _Check(
+        "PAGE_NUMBER",
+        _any_turn(_ANSWERING, lambda turn: leftovers.has_page_number(turn.content)),
+        characters.LINE_END,
     ),
     _Check(
         "EMBEDDED_DATA",

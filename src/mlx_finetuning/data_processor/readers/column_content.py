@@ -150,21 +150,10 @@ def low_rated(records: Sequence[tuple[int, Sequence[Any]]], at: int) -> list[int
     return [row for row, point in points.items() if point <= few]
 
 
-def hidden(
-    records: Sequence[tuple[int, Sequence[Any]]], at: int, *, means_hidden: bool
-) -> list[int]:
-    """Row numbers of records that the column at `at` withdraws: by its mark where that `means_hidden`
-    (削除フラグ), by the lack of it otherwise (公開フラグ)."""
-    signs = _YES if means_hidden else _NO
-    return [row for row, values in records if str(values[at]).strip().casefold() in signs]
-
-
 _UNDECIDED = frozenset(
     "pending review reviewing new open 保留 未確認 確認中 レビュー中 未判定".split()
 )
 """States that are no verdict yet."""
-_YES = frozenset("1 1.0 true yes y ○ ◯ 〇 ✓ ✔ 済 削除 削除済 非表示 非公開 下書き 無効".split())
-_NO = frozenset("0 0.0 false no n × ✕ ✖ 否 不可 非公開 未公開 非表示 下書き 無効".split())
 GOOD = frozenset(
     "true 1 1.0 up good 👍 良い 良 ○ 〇 ◯ ◎ thumbs_up thumbsup desirable positive 高評価 正 正解 正しい 採用 "
     "like approved accepted accept correct ok 合格 満足".split()

@@ -212,20 +212,6 @@ _TITLE_TAIL = re.compile(
     r"(?:タイトル|見出し|記事名|ページ名?|[_ ](?:title|subject|headline))$|^(?:名前|name)$"
 )
 _BODY_TAIL = re.compile(r"(?:本文|文章|[_ ](?:contents?|body|text))$")
-STATUSES = frozenset(
-    ("公開状態", "公開", "状態", "ステータス", "公開設定", "status", "state", "draft", "published")
-)
-"""Names of columns that may call a row a draft, alone or at the end of a longer one (公開ステータス)."""
-HIDING = frozenset(
-    "削除フラグ 削除 削除済み delflg delflag isdel 非公開フラグ 非表示 非表示フラグ 下書きフラグ deleted isdeleted deleteflag hidden "
-    "ishidden isdraft archived isarchived".split()
-)
-"""Names of flags that withdraw a row."""
-SHOWING = frozenset(
-    "公開フラグ 公開可否 公開 掲載 掲載フラグ 表示フラグ 有効 有効フラグ published ispublished ispublic visible "
-    "active isactive enabled".split()
-)
-"""Names of flags without which a row is withdrawn."""
 RATINGS = frozenset(
     "rating ratings score scores stars quality helpfulness correctness csat overall overallscore 評価 評点 評価点 点数 "
     "スコア 得点 満足度 品質 回答の評価 回答評価".split()
@@ -382,16 +368,16 @@ _BEFORE_JA = re.compile(
 _REMARK = re.compile(r"\((.*?)\)|\[(.*?)\]")
 # A remark in brackets that makes the column one of people or dates: its cells decide.
 _FOREIGN_REMARK = re.compile(
-    "(?:者名|氏名|名前|日|日付|日時|時刻|番号|件数|文字数|id|フラグ|有無|可否|url)$"
+    "(?:者名|氏名|名前|(?<=.)日|日付|日時|時刻|番号|件数|文字数|id|フラグ|有無|可否|url)$"
 )
 # Of two columns of a role: the one that was put right, and the one that was to be put right.
 _PREFERRED = re.compile(
     "(?:修正|添削|改訂|改定|確認|校正|訂正|変更|編集|レビュー|更新)(?:後|済|版)|修正(?:回答|文)|正しい|正解|確定|最終|模範|新(?!規)"
-    "|^ok|担当者|職員|日本語|和文|改善"
+    "|^ok|担当者|職員|日本語|和文|\\([日和]\\)|改善"
 )
 _AVOIDED = re.compile(
     "(?:修正|添削|改訂|改定|確認|校正|訂正|変更|編集|レビュー|更新)前|旧|下書き|案$|仮|一次|初回|原案|誤|^ng"
-    "|受験者|受講者|生徒|学生|chatgpt|^ai(?![a-z])|生成|モデル|英語|英文|メモ|自動"
+    "|受験者|受講者|生徒|学生|chatgpt|^ai(?![a-z])|生成|モデル|英語|英文|\\([英中韓]\\)|メモ|自動"
 )
 _PREFERRED_TOKENS = frozenset(
     "corrected revised reference gold golden final fixed reviewed edited human best expert correct ideal "
@@ -506,11 +492,6 @@ def is_title(column: str) -> bool:
 def is_judgement(column: str) -> bool:
     """Whether the name asks for good or bad (良い回答か, answer_is_correct)."""
     return _JUDGEMENT.search(_folded(column)) is not None
-
-
-def is_status(column: str) -> bool:
-    """Whether cells below the name may call a row a draft."""
-    return key(column).endswith(tuple(STATUSES))
 
 
 def is_body(column: str) -> bool:

@@ -21,20 +21,17 @@ from mlx_finetuning.data_processor.readers.column_content import (
     Content,
     asks,
     content_of,
-    hidden,
     is_verdict,
     low_rated,
 )
 from mlx_finetuning.data_processor.readers.column_names import (
     COUNTED,
-    HIDING,
     LANGUAGES,
     MEDIA,
     NAMES,
     OTHER_NAMES,
     RATINGS,
     ROLE_JA,
-    SHOWING,
     TITLES,
     WEIGHTS,
     NameMatch,
@@ -42,7 +39,6 @@ from mlx_finetuning.data_processor.readers.column_names import (
     is_body,
     is_judgement,
     is_person,
-    is_status,
     is_term,
     is_title,
     is_variant,
@@ -52,6 +48,7 @@ from mlx_finetuning.data_processor.readers.column_names import (
     preference,
     speaker,
 )
+from mlx_finetuning.data_processor.readers.validity import expired, withdrawn
 from mlx_finetuning.errors import ColumnsNotFound, HeaderMojibake, InvalidMapping
 from mlx_finetuning.language import N_, _
 from mlx_finetuning.utils.japanese_utils import is_mojibake
@@ -108,10 +105,10 @@ class ColumnMap:
     missing: tuple[str, ...] = ()
     title: str = ""
     """Of plain text: the column that stands above it, where the records look like articles."""
-    status: str = ""
-    """The column that may call a record a draft."""
     withdrawn: tuple[int, ...] = ()
-    """Rows that a flag calls deleted or not to be shown."""
+    """Rows that their table calls a draft, deleted or not to be shown."""
+    expired: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Column of last days → rows whose day is over."""
     low_rated: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Column of points → rows that have few."""
     media: tuple[str, ...] = ()
@@ -147,6 +144,7 @@ class ColumnMap:
             notes.append(finding("MEDIA_UNUSED", columns=_("、").join(self.media)))
         if self.withdrawn:
             notes.append(finding("DRAFT", self.withdrawn))
+        notes += [finding("EXPIRED", rows, column=column) for column, rows in self.expired.items()]
         notes += [
             finding("LOW_RATED", rows, column=column) for column, rows in self.low_rated.items()
         ]
@@ -190,12 +188,7 @@ def choose(
         _two_sides(choices, table)
     if not choices.keys() & {"messages", "chosen", "text", "answer"}:
         _article(choices, table)
-    withdrawn = {
-        row
-        for at, name in enumerate(columns)
-        if key(name) in HIDING | SHOWING
-        for row in hidden(records, at, means_hidden=key(name) in HIDING)
-    }
+    _fall_back(choices, table, requested)
     chosen = _column_map(table, choices)
     rated = {
         name: tuple(low)
@@ -205,7 +198,13 @@ def choose(
     media = tuple(
         name for name in chosen.unmapped if key(name) in MEDIA and table.content(name).filled > 0.5
     )
-    return replace(chosen, withdrawn=tuple(sorted(withdrawn)), low_rated=rated, media=media)
+    return replace(
+        chosen,
+        withdrawn=withdrawn(columns, chosen.unmapped, records),
+        expired=expired(columns, records),
+        low_rated=rated,
+        media=media,
+    )
 
 
 def missing_columns(
@@ -510,6 +509,31 @@ def _article(choices: dict[str, ColumnChoice], table: _Columns) -> None:
         choices["text"] = ColumnChoice("text", named[0], reason, is_doubtful=True)
 
 
+def _fall_back(
+    choices: dict[str, ColumnChoice], table: _Columns, requested: Mapping[str, str]
+) -> None:
+    """Where only some answers were put right, the others are those that there were before."""
+    answer, question = choices.get("answer"), choices.get("question")
+    if not answer or not question or "answer" in requested or answer.more or question.more:
+        return
+    content = table.content(answer.column)
+    before = [
+        column
+        for column in table.names
+        if name_match(column, "answer") >= NameMatch.HEAD
+        and (preference(column) == 0 or _BEFORE.search(column))
+        and table.content(column).filled > content.filled
+    ]
+    if preference(answer.column) <= 0 or content.filled >= _ALL_FILLED or not before:
+        return
+    reason = _("{reason}。空の行では「{column}」を使います").format(
+        reason=answer.reason, column=before[0]
+    )
+    choices["answer"] = replace(answer, more=(before[0],), reason=reason, is_doubtful=True)
+
+
+_ALL_FILLED = 0.98
+_BEFORE = re.compile("前(?:の|$)")
 _FURTHER = re.compile("その他|他の|ほかの|別の|other")
 """Names of what stands beside the one that was taken (その他の回答)."""
 _TURNS = (("前", "後"), ("before", "after"), ("元", "後"))
@@ -539,13 +563,11 @@ def _column_map(table: _Columns, choices: Mapping[str, ColumnChoice]) -> ColumnM
     used_columns = {column for choice in used for column in choice.columns}
     unmapped = tuple(column for column in table.names if column not in used_columns)
     lacking = [role for role in _JUDGED if role not in choices and kind is None]
-    title = status = ""
+    title = ""
     for column in unmapped:
         is_above = key(column) in TITLES or (is_title(column) and table.content(column).is_varied)
         if kind == "text" and not title and is_above:
             title = column
-        if not status and is_status(column):
-            status = column
     beside = [c for c in unmapped if kind == "text" and c != title and table.content(c).is_prose]
     if kind == "text" and beside:
         reason = _("ほかの列（{columns}）にも文章があります").format(columns=_("、").join(beside))
@@ -553,5 +575,5 @@ def _column_map(table: _Columns, choices: Mapping[str, ColumnChoice]) -> ColumnM
     elif kind == "text" and "question" in choices:
         used = [replace(choice, is_doubtful=True) for choice in used]
     return ColumnMap(
-        tuple(used), unmapped, kind, tuple(_(ROLE_JA[role]) for role in lacking), title, status
+        tuple(used), unmapped, kind, tuple(_(ROLE_JA[role]) for role in lacking), title
     )

@@ -20,6 +20,7 @@ _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)\b([^<>]*+)>")
 _SPAN = re.compile(r"""\b(row|col)span\s*=\s*["']?(\d{1,9})""", re.IGNORECASE)
 _HIDDEN = (("<!--", "-->"), ("<script", "</script"), ("<style", "</style"))
 _BREAKS = ("br", "p", "div", "li")
+_STRIKES = ("del", "s", "strike")
 _REPORT_EVERY = 5000
 
 
@@ -142,6 +143,8 @@ class _Rows:
                 self._text = []
                 spans = {key.lower(): int(value) for key, value in _SPAN.findall(attributes)}
                 self._size = spans.get("row", 1), min(spans.get("col", 1), MAX_COLUMNS + 1)
+        elif name in _STRIKES and not is_end and self._text is not None:
+            self.content.struck.append(self._number)
         elif name in _BREAKS and self._text is not None and (name == "br" or self._text):
             self._text.append("\n")
 

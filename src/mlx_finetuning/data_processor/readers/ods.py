@@ -37,7 +37,7 @@ def open_ods(path: Path, progress: StageProgress) -> list[SheetSource]:
     WorkbookEncrypted, SourceMalformed, CellTooLong."""
     sources: list[SheetSource] = []
     content, row, repeated = SheetContent(), 0, 0
-    hidden_styles: set[str] = set()
+    hidden_styles, struck = set[str](), set[str]()
     column, is_hidden = 0, False
     try:
         archive = open_zip(path, ("content.xml", "META-INF/"))
@@ -58,6 +58,12 @@ def open_ods(path: Path, progress: StageProgress) -> list[SheetSource]:
                         hidden_styles.add(
                             next(v for k, v in element.attrib.items() if k.endswith("}name"))
                         )
+                    if any(
+                        key.endswith("}text-line-through-style") and value != "none"
+                        for child in element
+                        for key, value in child.attrib.items()
+                    ):
+                        struck.update(v for k, v in element.attrib.items() if k.endswith("}name"))
                 elif tag == f"{_TABLE}table-column" and depth == 1:
                     times = min(
                         int(element.get(f"{_TABLE}number-columns-repeated", "1")), MAX_WIDTH
@@ -74,9 +80,15 @@ def open_ods(path: Path, progress: StageProgress) -> list[SheetSource]:
                             reason = _("同じ行の繰り返しが多すぎます。")
                             raise SourceMalformed(path=str(path), line=row + 1, reason=reason)
                         is_shown = element.get(f"{_TABLE}visibility", "visible") == "visible"
+                        is_struck = any(
+                            struck & {each.get(f"{kind}style-name") for kind in (_TABLE, _TEXT)}
+                            for each in element.iter()
+                            if len(each) or each.text
+                        )
                         for number in range(row + 1, row + times + 1):
                             content.add(path, number, list(cells))
                             content.hidden_rows += [] if is_shown else [number]
+                            content.struck += [number] if is_struck else []
                     row += times
                     if row % _REPORT_EVERY == 0:
                         progress.update(row, 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -49,6 +49,8 @@ class SheetContent:
     """Positions from 0."""
     uncached: list[int] = field(default_factory=list)
     """Rows with a formula whose result was not saved."""
+    struck: list[int] = field(default_factory=list)
+    """Rows with text that is struck out."""
 
     def add(self, path: Path, number: int, cells: list[str]) -> None:
         """Take a row if it holds anything. Raises SourceMalformed, CellTooLong."""
@@ -66,7 +68,7 @@ class SheetContent:
 
     def first(self, limit: int | None) -> SheetContent:
         """The content, or a part with the first so many rows."""
-        return self if limit is None else SheetContent(self.rows[:limit], self.merged)
+        return self if limit is None else replace(self, rows=self.rows[:limit])
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,9 @@ def _settled(content: SheetContent, path: Path, options: TableOptions) -> list[F
             for number, cells in content.rows
             if number not in skipped
         ]
+    struck = sorted({*content.struck} & {number for number, __ in content.rows})
+    if struck:
+        notes.append(finding("STRUCK_OUT", struck))
     if content.uncached:
         notes.append(finding("FORMULA_WITHOUT_RESULT", content.uncached))
     return notes

@@ -57,6 +57,10 @@ _EMPTY = {"value": None, "column": 0}
 _TRUE = ("1", "true")
 
 
+class Struck(str):
+    """A shared text of which a part at least is struck out."""
+
+
 class _Parser(WorkSheetParser):  # type: ignore[misc]
     """Keeps numbers as they are stored, and notes formulas without a saved result."""
 
@@ -68,6 +72,8 @@ class _Parser(WorkSheetParser):  # type: ignore[misc]
         if not len(element):
             return _EMPTY
         cell = super().parse_cell(element)
+        if element.get("t") == "inlineStr" and is_struck(element):
+            cell["value"] = Struck(cell["value"])
         if cell["value"] is None and element.find(FORMULA_TAG) is not None:
             has_result = element.find(VALUE_TAG) is not None and element.get("t") in ("str", "e")
             self.uncached.update(() if has_result else (cell["row"],))
@@ -106,7 +112,9 @@ class _Reader(ExcelReader):  # type: ignore[misc]
                     continue
                 is_plain = len(element) == 1 and element[0].tag == _TEXT_TAG
                 text = element[0].text if is_plain else Text.from_tree(element).content
-                self.shared_strings.append((text or "").replace("x005F_", ""))
+                text = (text or "").replace("x005F_", "")
+                is_whole = is_plain or not is_struck(element)
+                self.shared_strings.append(text if is_whole else Struck(text))
                 element.clear()
 
 
@@ -130,13 +138,13 @@ def open_xlsx(path: Path, progress: StageProgress) -> list[SheetSource]:
             reader.read_strings()
             reader.read_workbook()
             sheets = list(reader.parser.find_sheets())
-        codes = format_codes(archive)
+        codes, struck = format_codes(archive), struck_styles(archive)
         return [
             SheetSource(
                 str(sheet.name),
                 sheet.state != "visible",
                 sizes[link.target],
-                functools.partial(_read_sheet, reader, codes, link.target, path, progress),
+                functools.partial(_read_sheet, reader, codes, struck, link.target, path, progress),
             )
             for sheet, link in sheets
             if link.target in sizes and "chartsheet" not in link.Type
@@ -166,15 +174,44 @@ def format_codes(archive: zipfile.ZipFile) -> list[str]:
     return [own.get(number) or BUILT_IN.get(number, GENERAL) for number in ids]
 
 
+def struck_styles(archive: zipfile.ZipFile) -> set[int]:
+    """The cell styles whose font strikes text out."""
+    fonts: list[bool] = []
+    used: list[int] = []
+    part = next((name for name in archive.namelist() if name.startswith("xl/styles")), None)
+    if part is None:
+        return set()
+    section = ""
+    with archive.open(part) as stream:
+        for event, element in iterparse(stream, events=("start", "end")):
+            tag = element.tag.rpartition("}")[2]
+            if tag in ("fonts", "cellXfs"):
+                section = tag if event == "start" else ""
+            elif event == "end" and tag == "font" and section == "fonts":
+                fonts.append(is_struck(element))
+            elif event == "end" and tag == "xf" and section == "cellXfs":
+                used.append(int(element.get("fontId", "0")))
+    return {style for style, font in enumerate(used) if font < len(fonts) and fonts[font]}
+
+
+def is_struck(element: Any) -> bool:
+    """Whether a font, or one of a text's parts, strikes out."""
+    return any(
+        each.tag.rpartition("}")[2] == "strike" and each.get("val", "1") not in ("0", "false")
+        for each in element.iter()
+    )
+
+
 def _read_sheet(
     reader: Any,
     codes: list[str],
+    struck: set[int],
     part: str,
     path: Path,
     progress: StageProgress,
     limit: int | None,
 ) -> SheetContent:
-    """`codes`: the number format of each cell style."""
+    """`codes`: the number format of each cell style. `struck`: the styles that strike text out."""
     content = SheetContent()
     show = functools.partial(shown, is_1904=reader.wb.epoch == CALENDAR_MAC_1904)
     empty = filled = 0
@@ -190,6 +227,8 @@ def _read_sheet(
                         empty += 1
                         continue
                     filled += 1
+                    if isinstance(value, Struck) or (cell["style_id"] in struck and value):
+                        content.struck.append(number)
                     if isinstance(value, bool):
                         value = "TRUE" if value else "FALSE"
                     elif isinstance(value, int | float):

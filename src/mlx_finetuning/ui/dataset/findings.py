@@ -35,6 +35,7 @@ REMEDIES = {
     "HTML": "html",
     "EXCEL_ESCAPE": "excel",
     "CONTROL_TOKEN": "control_tokens",
+    "CELL_MARKS": "marks",
 }
 """Finding → cleaning step that mends it."""
 
