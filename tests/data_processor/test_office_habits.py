@@ -347,3 +347,52 @@ def test_subtitles_mails_and_pairs_in_lines_are_no_prose(tmp_path: Path, lines: 
     path = tmp_path / "a.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
     assert "FORMED_TEXT" in codes(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        *(
+            ("FAQ", "Q：{q}\nA：{a}"),
+            ("内容", "Q{n}. {q}\n\nA{n}. {a}"),
+            ("質問と回答", "Q. {q}？ A. {a}"),
+        ),
+        *(("Ｑ＆Ａ", "【質問】{q}【回答】{a}"), ("本文", "質問：{q}\n回答：{a}")),
+    ],
+)
+def test_pairs_in_one_cell_are_split(tmp_path: Path, column: str, cell: str) -> None:
+    rows = [("館内", cell.format(q=q, a=a, n=n)) for n, (q, a) in enumerate(FACTS, 1)]
+    path = source(tmp_path, ("分類", column), *rows)
+    assert [(q.rstrip("？"), a) for q, a in pairs(path)] == list(FACTS)
+    assert "PAIRS_IN_CELLS" in codes(path)
+
+
+def test_cell_without_an_answer_among_pairs_is_named(tmp_path: Path) -> None:
+    rows = [(f"Q：{q}\nA：{a}",) for q, a in FACTS * 2]
+    assert codes(source(tmp_path, ("FAQ",), *rows, ("館長は誰ですか",)))["EMPTY_ANSWER"]
+
+
+def test_answers_that_hold_questions_stay_whole(tmp_path: Path) -> None:
+    rows = [(q, f"Q. もっと？\nA. {a}") for q, a in FACTS]
+    assert pairs(source(tmp_path, ("質問", "回答"), *rows)) == rows
+
+
+def test_statements_to_be_judged_have_the_judgement_as_answer(tmp_path: Path) -> None:
+    rows = [(q + "。", "○×"[n % 2], a) for n, (q, a) in enumerate(FACTS)]
+    path = source(tmp_path, ("問題文", "正誤", "解説"), *rows)
+    assert pairs(path) == [(q, mark) for q, mark, __ in rows]
+    assert "COLUMN_DOUBTFUL" in codes(path)
+    path = source(tmp_path, ("問題", "正誤", "回答"), *rows)  # there it judges the answer
+    assert len(pairs(path)) == len(FACTS) / 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_markup"),
+    [
+        *(("<@U0123ABC> 森です。", True), ("<https://a.example|ここ>にあります。", True)),
+        *(("<https://a.example> にあります。", False), ("`<@U0123ABC>` と書きます。", False)),
+    ],
+)
+def test_signs_of_chat_programs_are_named(tmp_path: Path, answer: str, is_markup: bool) -> None:
+    path = source(tmp_path, ("質問", "回答"), *FACTS, ("館長は誰ですか", answer))
+    assert ("CHAT_MARKUP" in codes(path)) == is_markup

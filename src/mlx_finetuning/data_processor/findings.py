@@ -159,6 +159,11 @@ KINDS: dict[str, Kind] = {
         N_("「Q」「A」「質問」「回答」などの印の付いた行を、{count}組の質問と回答にまとめました。"),
         N_("違うときは --header-row 行番号 で見出しの行を指定してください（見出しがなければ 0）。"),
     ),
+    "PAIRS_IN_CELLS": Kind(
+        "info",
+        N_("1つのセルにある質問と回答（「{column}」の「Q：… A：…」）を、2つの列に分けました。"),
+        "",
+    ),
     "TRANSPOSED": Kind(
         "info",
         N_(
@@ -625,6 +630,13 @@ KINDS: dict[str, Kind] = {
         "warning",
         N_('Excelの書き出しに残る記号（_x000D_ や ="…"）が混ざっています。'),
         N_("clean に excel を加えると直せます。"),
+    ),
+    "CHAT_MARKUP": Kind(
+        "warning",
+        N_(
+            "チャットの書き出しに残る記号（<@U0123ABC> や <https://…|名前> など）が混ざっています。モデルも同じ記号を書くようになります。"
+        ),
+        N_("表示されていた文章に直すか、--set drop=chat_markup で除いてください。"),
     ),
     "CONTROL_TOKEN": Kind(
         "warning",

@@ -261,6 +261,17 @@ _MARK = re.compile(
 )
 
 
+_CHAT_MARKUP = re.compile(
+    r"<@[UWB][0-9A-Z]{6,}(?:\|[^<>]{1,80})?>|<#C[0-9A-Z]{6,}(?:\|[^<>]{0,80})?>|<!(?:here|channel|everyone|subteam\^[0-9A-Z]+)[^<>]{0,80}>"
+    r"|<(?:https?|mailto|tel):[^<>|\s]{1,500}\|[^<>]{1,200}>"
+)
+
+
+def has_chat_markup(text: str) -> bool:
+    """Whether mentions or links stand in it as Slack keeps them."""
+    return "<" in text and _CHAT_MARKUP.search(CODE.sub("", text)) is not None
+
+
 def has_page_number(text: str) -> bool:
     """Whether a line between others is the number of a page (- 12 -)."""
     return _PAGE_LINE.search(text.strip()) is not None

@@ -36,6 +36,7 @@ DROPPABLE = (
     "low_rated",
     "struck_out",
     "no_question",
+    "chat_markup",
     "cut_off",
     "embedded_data",
 )

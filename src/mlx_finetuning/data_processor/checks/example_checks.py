@@ -331,6 +331,7 @@ _WARNINGS = (
     ),
     _Check("ESCAPED_TEXT", _any_text(leftovers.has_escaped_text), characters.MARK),
     _Check("HTML", _any_text(leftovers.has_markup), characters.MARK),
+    _Check("CHAT_MARKUP", _any_text(leftovers.has_chat_markup), characters.MARK),
     _Check("EXCEL_ESCAPE", _any_text(leftovers.has_spreadsheet_escape), characters.MARK),
     _Check("CONTROL_TOKEN", _any_text(leftovers.has_control_token), characters.MARK),
     _Check("HALF_WIDTH_KANA", _any_text(re.compile("[｡-ﾟ]").search), characters.HALF_KANA),

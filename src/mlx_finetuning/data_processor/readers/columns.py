@@ -188,6 +188,7 @@ def choose(
         _two_sides(choices, table)
     if not choices.keys() & {"messages", "chosen", "text", "answer"}:
         _article(choices, table)
+    _of_quiz(choices)
     _fall_back(choices, table, requested)
     chosen = _column_map(table, choices)
     rated = {
@@ -532,6 +533,21 @@ def _fall_back(
     choices["answer"] = replace(answer, more=(before[0],), reason=reason, is_doubtful=True)
 
 
+def _of_quiz(choices: dict[str, ColumnChoice]) -> None:
+    """Where statements are to be called right or wrong (正誤, 解説), that is the answer, and no verdict on it."""
+    mark, answer = choices.get("desirable"), choices.get("answer")
+    if not mark or "question" not in choices or key(mark.column) not in _QUIZ:
+        return
+    if answer and name_match(answer.column, "answer") >= NameMatch.HEAD:
+        return
+    reason = _("「{column}」は、正しいかまちがいかを答える問題の答えのようです").format(
+        column=mark.column
+    )
+    choices["answer"] = ColumnChoice("answer", mark.column, reason, is_doubtful=True)
+    del choices["desirable"]
+
+
+_QUIZ = frozenset("正誤 正否 ○× 〇× ◯×".split())
 _ALL_FILLED = 0.98
 _BEFORE = re.compile("前(?:の|$)")
 _FURTHER = re.compile("その他|他の|ほかの|別の|other")

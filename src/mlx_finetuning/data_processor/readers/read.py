@@ -12,6 +12,7 @@ from mlx_finetuning.data_processor.readers import (
     choices,
     comparisons,
     flat_messages,
+    one_cell,
     parquet,
     tables,
     trees,
@@ -74,7 +75,7 @@ def read(
     if not speakers:
         table, speakers = chat_logs.unfold(table, assistant)
     table = flat_messages.unfold(table)
-    table = choices.unfold(comparisons.unfold(table))
+    table = one_cell.unfold(choices.unfold(comparisons.unfold(table)))
     if not table.records and not table.columns:
         raise SourceEmpty(path=str(path))
     if not table.records:
