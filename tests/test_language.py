@@ -95,8 +95,9 @@ DATA: dict[str, set[str]] = {
     "data_processor/readers/json_records.py": {"、"},
     "data_processor/readers/json_shapes.py": {"質問", "回答", "列"},
     "data_processor/readers/locate.py": {"列", "（", "列目）"},
+    "data_processor/readers/one_cell.py": {"質問", "回答"},
     "data_processor/readers/tables.py": {"質問", "回答"},
-    "data_processor/readers/text_forms.py": {"・・・", "：", "　"},
+    "data_processor/readers/text_forms.py": {"・・・", "：", "　", "件名"},
     "experiment_tracker/evaluation/report_html.py": {
         *("損失", "トークン", "パープレキシティ", "信頼区間", "更新", "検証"),
         *("予測の差", "アダプター", "証明"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -396,3 +397,12 @@ def test_statements_to_be_judged_have_the_judgement_as_answer(tmp_path: Path) ->
 def test_signs_of_chat_programs_are_named(tmp_path: Path, answer: str, is_markup: bool) -> None:
     path = source(tmp_path, ("質問", "回答"), *FACTS, ("館長は誰ですか", answer))
     assert ("CHAT_MARKUP" in codes(path)) == is_markup
+
+
+def test_cells_of_blanks_take_no_time(tmp_path: Path) -> None:
+    blanks = " " * 200_000
+    rows = [(f"Q：{q}{blanks}", f"{blanks}Q{blanks}\n{blanks}- 1{blanks}") for q, __ in FACTS]
+    path = source(tmp_path, ("FAQ", "備考"), *rows)
+    begin = time.process_time()
+    codes(path)
+    assert time.process_time() - begin < 10

@@ -12,7 +12,7 @@ from mlx_finetuning.data_processor.readers.tables import Record, Table
 _PAIR = re.compile(
     r"""(?xs) \A\s*
     (?:[【［\[](?:[QqＱ]|質問|問)\s?[0-9０-９]{0,4}[】］\]] | (?:[QqＱ]|質問|問)\s?[0-9０-９]{0,4}\s?[.．:：、)）]) \s*
-    (?P<question>\S.*?) \s*
+    (?P<question>\S.*?)
     (?:[【［\[](?:[AaＡ]|回答|答え?)\s?[0-9０-９]{0,4}[】］\]]
       | (?<=[\s。？?！!])(?:[AaＡ]|回答|答え?)\s?[0-9０-９]{0,4}\s?[.．:：、)）]) \s*
     (?P<answer>\S.*) \Z"""
@@ -37,16 +37,16 @@ def unfold(table: Table) -> Table:
         if named - {column} or len(cells) < _FEWEST:
             continue
         if sum(_PAIR.match(cell) is not None for cell in cells) >= _MOST * len(cells):
-            return _split(table, at)
+            return split(table, at)
     return table
 
 
-def _split(table: Table, at: int) -> Table:
+def split(table: Table, at: int) -> Table:
     """The table with the pairs of a column apart; what is no pair is a question without an answer."""
     records: list[Record] = []
     for row, values in table.records:
         pair = _PAIR.match(str(values[at] or ""))
-        sides = [pair["question"], pair["answer"].strip()] if pair else [values[at], None]
+        sides = [pair["question"].strip(), pair["answer"].strip()] if pair else [values[at], None]
         records.append((row, [*values[:at], *sides, *values[at + 1 :]]))
     names = (*table.columns[:at], _QUESTION, _ANSWER, *table.columns[at + 1 :])
     note = finding("PAIRS_IN_CELLS", column=table.columns[at])

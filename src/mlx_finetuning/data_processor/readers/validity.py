@@ -13,7 +13,7 @@ from mlx_finetuning.data_processor.readers.column_names import key
 
 Records = Sequence[tuple[int, Sequence[Any]]]
 
-_STATUSES = tuple(
+_STATUSES = frozenset(
     "公開状態 公開 状態 ステータス 公開設定 状況 使用区分 利用区分 公開区分 掲載区分 有効区分 承認 status state draft published".split()
 )
 """Names of columns whose words may withdraw a row, alone or at the end of a longer one (公開ステータス)."""
@@ -67,7 +67,7 @@ def withdrawn(columns: Sequence[str], free: Sequence[str], records: Records) -> 
             signs, pattern = _YES, _DATE  # deleted_at
         elif named in _SHOWING:
             signs, pattern = _NO, None
-        elif name in free and named.endswith(_STATUSES):
+        elif name in free and named.endswith(tuple(_STATUSES)):
             signs, pattern = _WITHDRAWN, None
         elif name in free and named in _REMARKS:
             signs, pattern = _WITHDRAWN, _NOT_TO_USE
