@@ -101,6 +101,69 @@ def test_linear_layers_with_and_without_factors(
         )
 
 
+@pytest.mark.parametrize("kind", backend.HALVES, ids=str)
+@pytest.mark.parametrize("tokens", [1, 2, 7, 15, 16, 29, 213])
+@pytest.mark.parametrize("inner, outer", [(24, 40), (700, 33), (33, 1100), (17, 5)])
+@pytest.mark.parametrize("rank", [0, 3])
+def test_linear_layers_by_weights_of_half_precision(
+    native: Backend, kind: mx.Dtype, tokens: int, inner: int, outer: int, rank: int
+) -> None:
+    """Their values are exact in float32, so nothing else is rounded than by float32 weights."""
+    mx.random.seed(0)
+    x = mx.random.normal((tokens, inner))
+    weight = (mx.random.normal((outer, inner)) / inner**0.5).astype(kind)
+    factors = [
+        mx.random.normal((inner, rank)) / inner**0.5,
+        mx.random.normal((rank, outer)) / max(rank, 1) ** 0.5,
+    ]
+
+    def exact(x: mx.array, *factors: mx.array) -> mx.array:
+        plain = x @ weight.T.astype(x.dtype)
+        return plain + 2 * (x @ factors[0]) @ factors[1] if factors else plain
+
+    def found(x: mx.array, *factors: mx.array) -> mx.array:
+        return native.linear(x, weight, factors or None, 2.0)
+
+    given = (x, *(factors if rank else ()))
+    compared(exact, found, *given)
+    assert found(*given).dtype == mx.float32
+    reference = backend.PYTHON.linear(x, weight, tuple(factors) if rank else None, 2.0)
+    assert reference.dtype == mx.float32
+    np.testing.assert_allclose(found(*given), reference, **within(reference))
+
+
+@pytest.mark.parametrize("kind", backend.HALVES, ids=str)
+@pytest.mark.parametrize("tokens", [1, 16])
+def test_every_number_of_half_precision_becomes_the_same_float32(
+    native: Backend, kind: mx.Dtype, tokens: int
+) -> None:
+    """Denormal, infinite and none among them: each by itself, in products with one."""
+    numbers = mx.arange(1 << 16, dtype=mx.uint32).astype(mx.uint16).view(kind)
+    for weight in (numbers[:, None], mx.concatenate([numbers, numbers[:3]])[:, None]):
+        found = native.linear(mx.ones((tokens, 1)), weight, None, 1.0)
+        expected = np.array(weight.astype(mx.float32)[:, 0])
+        for row in np.array(found):
+            np.testing.assert_array_equal(row, expected)
+    sums = mx.ones((tokens, 1))
+    back = mx.grad(lambda x: native.linear(x, numbers[None], None, 1.0).sum())(
+        mx.zeros((tokens, 1 << 16))
+    )
+    np.testing.assert_array_equal(back, sums * np.array(numbers.astype(mx.float32)))
+
+
+@pytest.mark.parametrize("tokens", [1, 15, 60, 127])
+def test_few_rows_by_several_threads_are_the_same(native: Backend, tokens: int) -> None:
+    x, weight = mx.random.normal((tokens, 1024)), mx.random.normal((1501, 1024))
+    factors = mx.random.normal((1024, 8)), mx.random.normal((8, 1501))
+    for kind in (mx.float32, *backend.HALVES):
+        made = []
+        for threads in (1, 3):
+            with cpu.blas_threads(threads):
+                made.append(native.linear(x, weight.astype(kind), factors, 2.0))
+                mx.eval(made)
+        assert tokens < backend.FEWEST_ROWS and kind == mx.float32 or mx.array_equal(*made)
+
+
 def test_the_linear_layer_of_a_row_does_not_hang_on_the_others(native: Backend) -> None:
     x, weight = mx.random.normal((213, 384)), mx.random.normal((100, 384))
     whole = native.linear(x, weight, None, 1.0)
@@ -265,6 +328,16 @@ def test_dequantized_rows_are_the_references_to_the_last_bit(native: Backend, ki
         assert found.shape == expected.shape and found.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("kind", [Type.F16, Type.BF16], ids=str)
+def test_rows_of_half_precision_are_the_files_to_the_last_bit(native: Backend, kind: Type) -> None:
+    tensor = any_bytes(kind, 300)
+    assert native.halves is not None and backend.PYTHON.halves is None
+    for rows in CHOICES:
+        found = native.halves(tensor, rows)
+        assert found.dtype == (mx.float16 if kind == Type.F16 else mx.bfloat16)
+        assert np.array(found.view(mx.uint16)).tobytes() == tensor.data[rows].tobytes()
+
+
 def test_type_that_ggml_does_not_dequantize_is_said(native: Backend) -> None:
     with pytest.raises(GgufUnreadable):
         native.dequantized(any_bytes(Type.I32, 3), EVERYTHING)
@@ -284,6 +357,10 @@ def test_sizes_and_rows_that_do_not_fit_are_refused_before_anything_is_read(
             module.packed(Type.Q4_K, whole, np.array(numbers))
         with pytest.raises(IndexError):
             module.dequantized(whole, np.array(numbers), 256, 0)
+        with pytest.raises(IndexError):
+            module.halves(whole, np.array(numbers), True)
+    with pytest.raises(ValueError):  # ends within a number
+        module.halves(whole[:, :143].copy(), first, True)
     for stored in (whole[0], whole[:, ::2], whole.astype(np.int8)):
         with pytest.raises(TypeError):
             module.packed(Type.Q4_K, stored, first)

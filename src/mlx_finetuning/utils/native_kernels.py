@@ -42,8 +42,8 @@ _PROCESSORS = {"any": ""}
 """Of this kind of machine: names, which the sources know, and what the compiler may use for each."""
 if platform.machine() == "x86_64":
     _PROCESSORS |= {
-        "avx2": "-mavx2 -mfma -mbmi2",
-        "avx512": "-mavx2 -mfma -mbmi2 -mavx512f -mavx512dq -mavx512bw -mavx512vl",
+        "avx2": "-mavx2 -mfma -mbmi2 -mf16c",
+        "avx512": "-mavx2 -mfma -mbmi2 -mf16c -mavx512f -mavx512dq -mavx512bw -mavx512vl",
     }
 
 State = Literal[

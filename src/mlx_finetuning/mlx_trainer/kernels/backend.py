@@ -20,6 +20,7 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from gguf import GGMLQuantizationType as Type
 
 from mlx_finetuning.mlx_trainer.kernels import cpu, cuda_kernels, gguf_blocks
 from mlx_finetuning.utils import blas, ggml_values, native_kernels
@@ -46,6 +47,9 @@ class Backend:
     """As `gguf_blocks.packed`."""
     dequantized: Callable[[StoredTensor, RowIndex], mx.array]
     """As `StoredTensor.values`."""
+    halves: Callable[[StoredTensor, RowIndex], mx.array] | None
+    """Rows of an F16 or BF16 tensor as they are, which `linear` takes as weights; None where its products
+    are of float32 only."""
 
 
 def _packed(tensor: StoredTensor, rows: RowIndex) -> dict[str, mx.array]:
@@ -65,9 +69,12 @@ PYTHON = Backend(
     cpu.cross_entropy,
     _packed,
     lambda tensor, rows: mx.array(tensor.values(rows)),
+    # MLX would convert a whole weight for each product.
+    halves=None,
 )
 FEWEST_ROWS = 16
 """Of a product whose matrices are worth being copied to where the processor likes them best."""
+HALVES = (mx.float16, mx.bfloat16)
 
 
 @functools.cache
@@ -163,7 +170,9 @@ def native(module: Any) -> Backend:
     def linear(
         x: mx.array, weight: mx.array, factors: tuple[mx.array, mx.array] | None, scale: float
     ) -> mx.array:
-        if x.shape[0] < FEWEST_ROWS or _other_than_float32(x, weight, *(factors or ())):
+        is_half = weight.dtype in HALVES
+        is_known = is_half or (weight.dtype == mx.float32 and x.shape[0] >= FEWEST_ROWS)
+        if not is_known or _other_than_float32(x, *(factors or ())):
             return cpu.linear(x, weight, factors, scale)
         if factors is None:
             return cast(mx.array, module.linear(x, weight))
@@ -210,6 +219,10 @@ def native(module: Any) -> Backend:
         numbers = np.arange(len(tensor.data))[rows]
         return cast(mx.array, module.dequantized(tensor.data, numbers, tensor.shape[-1], function))
 
+    def halves(tensor: StoredTensor, rows: RowIndex) -> mx.array:
+        numbers = np.arange(len(tensor.data))[rows]
+        return cast(mx.array, module.halves(tensor.data, numbers, tensor.kind == Type.F16))
+
     return Backend(
         "native",
         linear,
@@ -221,6 +234,7 @@ def native(module: Any) -> Backend:
         module.cross_entropy,
         packed,
         dequantized,
+        halves,
     )
 
 

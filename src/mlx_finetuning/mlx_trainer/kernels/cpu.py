@@ -75,6 +75,7 @@ def linear(
     x: mx.array, weight: mx.array, factors: tuple[mx.array, mx.array] | None, scale: float
 ) -> mx.array:
     """x [rows, in] by a frozen weight [out, in] and LoRA's factors [in, rank], [rank, out]; [rows, out].
+    The weight may be of half precision where x is float32.
 
     It is a factor that is scaled, never activations or their gradients, and both directions are
     fused multiply-adds.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
-from mlx_finetuning.mlx_trainer.model import trainable
+from mlx_finetuning.mlx_trainer.model import trainable, unpacking
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 
 
@@ -31,8 +31,10 @@ def detach(loaded: LoadedModel) -> None:
 
 
 def fuse(loaded: LoadedModel) -> None:
-    """Merge the adapter into the weights, for good, as mlx-lm does."""
+    """Merge the adapter into the weights, for good, as mlx-lm does; those become float32 on a CPU."""
     adapted = _adapted(loaded.model)
+    for layer in adapted.values():
+        unpacking.widen(layer)  # a sum would be rounded
     _put(loaded.model, {name: layer.fuse(dequantize=True) for name, layer in adapted.items()})
 
 

@@ -39,6 +39,7 @@ def attach(model: nn.Module, config: TrainConfig) -> JsonObject:
         if any(hasattr(part, "bits") for layer in trained for _, part in layer.named_modules()):
             raise FullNeedsPlainWeights()
         for layer in trained:
+            unpacking.widen(layer)
             layer.unfreeze()
         return {"fine_tune_type": "full", "num_layers": count}
     unpacking.unpack_where_it_fits(model)

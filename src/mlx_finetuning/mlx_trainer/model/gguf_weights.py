@@ -1,7 +1,8 @@
 """Weights out of a GGUF file, as exact as MLX can hold them.
 
 What `gguf_blocks` can pack stays packed, exactly. All other types become floats: on the CPU float32,
-which holds what llama.cpp computes; on a GPU bfloat16, which rounds to 8 bits (Q3_K, Q2_K, IQ …).
+which holds what llama.cpp computes, but for matrices of F16 and BF16, which stay as they are where
+`half_precision` has layers for them; on a GPU bfloat16, which rounds to 8 bits (Q3_K, Q2_K, IQ …).
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from mlx_finetuning.errors import BaseFileChanged
 from mlx_finetuning.language import _
 from mlx_finetuning.mlx_trainer.kernels import backend
 from mlx_finetuning.mlx_trainer.kernels.gguf_blocks import PACKED, packed_bytes
-from mlx_finetuning.mlx_trainer.model import six_bit, unpacking
+from mlx_finetuning.mlx_trainer.model import half_precision, six_bit, unpacking
 from mlx_finetuning.utils import cores, gguf_base, gguf_reader
 from mlx_finetuning.utils.gguf_base import GgufBase
 from mlx_finetuning.utils.gguf_reader import EVERYTHING, RowIndex, StoredTensor
 
 AHEAD_BYTES = 1 << 30
 """Read ahead at once: without Python's lock, which a tokenizer's library holds for half a second."""
+MATRIX = 2
+"""Dimensions."""
 
 
 def load(
@@ -57,6 +60,7 @@ def load(
 
     nn.quantize(model, class_predicate=packing)
     six_bit.put_into(model, weights)
+    half_precision.put_into(model, weights)
     model.eval()
     model.load_weights(list(weights.items()))
     return model
@@ -141,6 +145,9 @@ def _read(
         return {f"{module}.{part}": array for part, array in parts.items()}
     if added:
         return {name: mx.array(tensor.values(rows) - np.float32(added))}
+    halves = backend.chosen().halves
+    if halves and _stays_half(tensor):
+        return {name: halves(tensor, rows)}
     return {name: backend.chosen().dequantized(tensor, rows)}
 
 
@@ -177,8 +184,15 @@ def _stays_packed(tensors: Mapping[str, StoredTensor]) -> bool:
     return not unpacking.fits(values)
 
 
+def _stays_half(tensor: StoredTensor) -> bool:
+    """A matrix on a CPU, whose products can be computed from it as it is; not a stack of experts' ones."""
+    is_half = tensor.kind in (Type.F16, Type.BF16) and len(tensor.shape) == MATRIX
+    return is_half and mx.default_device() == mx.cpu and backend.chosen().halves is not None
+
+
 def _float_type(tensor: StoredTensor, packed: bool) -> mx.Dtype:
     """Vectors go with the activations, which are float32 where scales are."""
-    if mx.default_device() == mx.cpu or (packed and len(tensor.shape) == 1):
+    is_float32 = mx.default_device() == mx.cpu or (packed and len(tensor.shape) == 1)
+    if is_float32 and not _stays_half(tensor):
         return mx.float32
     return mx.float16 if tensor.kind == Type.F16 else mx.bfloat16

@@ -18,6 +18,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 
 from mlx_finetuning.mlx_trainer.kernels import backend
+from mlx_finetuning.mlx_trainer.model.half_precision import HalfLinear
 
 
 class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
@@ -41,7 +42,7 @@ class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
 
     def _is_one_kernel(self) -> bool:
         """Whether nothing but the weight and the factors comes into it, on the CPU."""
-        is_plain = type(self.linear) is nn.Linear and "bias" not in self.linear
+        is_plain = type(self.linear) in (nn.Linear, HalfLinear) and "bias" not in self.linear
         return is_plain and not self._drops() and mx.default_device() == mx.cpu
 
     def _drops(self) -> bool:

@@ -1,4 +1,4 @@
-"""Packed weights as floats, where the memory has room for them.
+"""Packed weights as floats, where the memory has room for them, and those of half precision as float32.
 
 On the CPU a product with packed weights unpacks them anew and takes six times as long, so they are unpacked
 once for a training. The values stay those of the packed form. A GPU multiplies them as they are.
@@ -12,6 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
+from mlx_finetuning.mlx_trainer.model import half_precision
 from mlx_finetuning.mlx_trainer.model.six_bit import SixBitEmbedding, SixBitLinear
 from mlx_finetuning.utils.memory_monitor import read_memory
 
@@ -41,15 +42,27 @@ def unpack_where_it_fits(model: nn.Module) -> None:
 
 def unpack(model: nn.Module) -> None:
     """Replace the model's packed layers by plain ones."""
+    _make_plain(model, _PACKED)
+
+
+def widen(model: nn.Module) -> None:
+    """Replace the model's layers of half precision by float32 ones: for what takes whole weights, or trains
+    them."""
+    _make_plain(model, half_precision.LAYERS)
+
+
+def _make_plain(model: nn.Module, kinds: tuple[type, ...]) -> None:
     named = model.named_modules()
-    layers = [(name, plain(layer)) for name, layer in named if isinstance(layer, _PACKED)]
+    layers = [(name, plain(layer)) for name, layer in named if isinstance(layer, kinds)]
     model.update_modules(tree_unflatten(layers))
 
 
 def plain(layer: Any) -> nn.Module:
-    """The same values, as floats of the scales' type: a linear layer's, or an embedding's."""
+    """The same values, as floats of the scales' type, or float32: a linear layer's, or an embedding's."""
     if isinstance(layer, (SixBitLinear, SixBitEmbedding)):
         weight = layer.values()
+    elif isinstance(layer, half_precision.LAYERS):
+        weight = layer.weight.astype(mx.float32)
     else:
         weight = mx.dequantize(
             layer.weight,
@@ -59,7 +72,7 @@ def plain(layer: Any) -> nn.Module:
             bits=layer.bits,
             mode=layer.mode,
         )
-    kind = nn.Linear if isinstance(layer, nn.QuantizedLinear) else nn.Embedding
+    kind = nn.Linear if isinstance(layer, (nn.QuantizedLinear, nn.Linear)) else nn.Embedding
     # Not by its own initializer, which draws the random numbers that the factors begin with.
     made = kind.__new__(kind)
     nn.Module.__init__(made)

@@ -2,6 +2,10 @@
 
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "kernels.h"
 
 namespace kernels {
@@ -22,11 +26,19 @@ extern const Kernels table;
 
 namespace {
 
+#if defined(__x86_64__)
+// Whether half precision is converted; the compilers' own question has no name for it before GCC 11.
+bool has_f16c() {
+  unsigned int a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 const Kernels* table_for(const char* processor) {
   const auto is = [=](const char* name) { return std::strcmp(processor, name) == 0; };
 #if defined(__x86_64__)
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("bmi2");
+      __builtin_cpu_supports("bmi2") && has_f16c();
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
   if (has_avx512 && (is("avx512") || is("best"))) {

@@ -1,5 +1,6 @@
 #include "gguf_arrays.h"
 
+#include <cstring>
 #include <stdexcept>
 
 #include "kernels.h"
@@ -94,6 +95,18 @@ mx::array dequantized(
   auto values = unfilled(rows, columns, mx::float32);
   each_row(stored, rows, [=, to = values.data<float>()](const std::uint8_t* from, std::int64_t row) {
     convert(from, to + row * columns, columns);
+  });
+  return values;
+}
+
+mx::array halves(const StoredRows& stored, const RowNumbers& rows, bool is_float16) {
+  const auto width = static_cast<std::int64_t>(stored.shape(1));
+  if (width % 2) {
+    throw std::invalid_argument("A row ends within a number.");
+  }
+  auto values = unfilled(rows, width / 2, is_float16 ? mx::float16 : mx::bfloat16);
+  each_row(stored, rows, [=, to = values.data<std::uint8_t>()](const std::uint8_t* from, std::int64_t row) {
+    std::memcpy(to + row * width, from, width);
   });
   return values;
 }

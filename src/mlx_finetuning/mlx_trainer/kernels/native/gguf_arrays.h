@@ -26,4 +26,7 @@ std::vector<mx::array> packed(int type, const StoredRows& stored, const RowNumbe
 mx::array dequantized(
     const StoredRows& stored, const RowNumbers& rows, int columns, std::uintptr_t to_float);
 
+// The rows as they are, of numbers of two bytes: float16, or else bfloat16.
+mx::array halves(const StoredRows& stored, const RowNumbers& rows, bool is_float16);
+
 }  // namespace kernels

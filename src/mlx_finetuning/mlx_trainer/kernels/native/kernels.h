@@ -19,14 +19,18 @@ struct AttentionShape {
   int window;  // positions that a query sees, its own included; 0 is all before it
 };
 
+enum class NumberType { float32, float16, bfloat16 };
+
 // y [tokens, out] of x [tokens, in], by weights [out, in] and factors a [in, rank], b [rank, out], whose
-// product is multiplied by `scale`; rank 0 for a layer without factors.
+// product is multiplied by `scale`; rank 0 for a layer without factors. Weights may be of `type`; they
+// become float32, which is exact, piece by piece.
 struct LinearShape {
   int tokens;
   int in;
   int out;
   int rank;
   float scale;
+  NumberType type;
 };
 
 // Types of ggml's whose blocks can be packed, by llama.cpp's numbers.
@@ -34,20 +38,24 @@ enum class BlockType { q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8, q4_k = 
 
 // All of them, as they are best computed by one kind of processor.
 struct Kernels {
-  // Also low [tokens, rank], what the factor b is multiplied with.
-  void (*linear)(
+  // low [tokens, rank], what the factor b is multiplied with.
+  void (*linear_down)(const LinearShape& shape, const float* x, const float* a, float* low);
+
+  // Of y the columns from `first` on, `count` of them.
+  void (*linear_up)(
       const LinearShape& shape,
+      int first,
+      int count,
       const float* x,
-      const float* w,
-      const float* a,
+      const void* w,
       const float* b,
-      float* y,
-      float* low);
+      const float* low,
+      float* y);
 
   // d_x may be null, where nobody asks for it.
   void (*linear_gradient)(
       const LinearShape& shape,
-      const float* w,
+      const void* w,
       const float* a,
       const float* b,
       const float* d_y,

@@ -29,4 +29,5 @@ NB_MODULE(mlx_finetuning_native, module) {
       "rows"_a.noconvert(),
       "columns"_a,
       "to_float"_a);
+  module.def("halves", &kernels::halves, "stored"_a.noconvert(), "rows"_a.noconvert(), "is_float16"_a);
 }

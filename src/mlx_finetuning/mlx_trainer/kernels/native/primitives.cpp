@@ -63,11 +63,30 @@ class CpuPrimitive : public mx::Primitive {
   virtual bool overwrites_first_input() const { return false; }
 };
 
+NumberType type_of(const mx::array& w) {
+  if (w.dtype() == mx::float32) {
+    return NumberType::float32;
+  }
+  if (w.dtype() == mx::float16) {
+    return NumberType::float16;
+  }
+  if (w.dtype() == mx::bfloat16) {
+    return NumberType::bfloat16;
+  }
+  throw std::invalid_argument("The CPU kernels multiply by no such weights.");
+}
+
 mx::array rows(const mx::array& x) {
   if (x.dtype() != mx::float32) {
     throw std::invalid_argument("The CPU kernels compute in float32.");
   }
   return mx::contiguous(x);
+}
+
+// A frozen weight, of any type that `type_of` knows.
+mx::array weights(const mx::array& w) {
+  type_of(w);
+  return mx::contiguous(w);
 }
 
 mx::array of(const mx::array& like, std::shared_ptr<mx::Primitive> primitive, Arrays inputs) {
@@ -86,14 +105,15 @@ Arrays asked_for(const Arrays& gradients, const std::vector<int>& argnums) {
 // As many threads as MLX's own products have: OpenBLAS's, if that is what MLX computes with.
 extern "C" __attribute__((weak)) int openblas_get_num_threads();
 
-constexpr int least_rows = 64;  // of a thread that is worth its start
+// Of a thread that is worth its start: rows, or weights where the rows are few.
+constexpr int least_rows = 64, least_weights = 1 << 18;
 
-// Calls compute(first, count) on parts of `rows` rows, each in a thread of its own.
+// Calls compute(first, size) on parts of `whole`, at least `least` each, in threads of their own.
 template <typename Compute>
-void in_threads(int rows, Compute compute) {
+void in_threads(int whole, int least, Compute compute) {
   const int wanted = openblas_get_num_threads ? openblas_get_num_threads() : 1;
-  const int count = std::max(1, std::min(wanted, rows / least_rows));
-  const auto first = [=](int number) { return static_cast<int>(std::int64_t{rows} * number / count); };
+  const int count = std::max(1, std::min(wanted, whole / least));
+  const auto first = [=](int number) { return static_cast<int>(std::int64_t{whole} * number / count); };
   std::vector<std::thread> threads;
   for (int number = 1; number < count; ++number) {
     threads.emplace_back([=] { compute(first(number), first(number + 1) - first(number)); });
@@ -108,7 +128,7 @@ void in_threads(int rows, Compute compute) {
 LinearShape linear_shape(const Arrays& inputs, float scale) {
   const auto &x = inputs[0], &w = inputs[1];
   const int rank = inputs.size() > 2 ? inputs[2].shape(1) : 0;
-  return {x.shape(0), x.shape(1), w.shape(0), rank, scale};
+  return {x.shape(0), x.shape(1), w.shape(0), rank, scale, type_of(w)};
 }
 
 // Inputs x, w, a, b, low, dY; outputs dA, dB and, where it is asked for, dX.
@@ -123,7 +143,7 @@ class LinearGradient : public CpuPrimitive {
     return [whole = linear_shape(inputs, scale_), in = std::move(from), out = std::move(to)] {
       const float *x = in[0], *w = in[1], *a = in[2], *b = in[3], *low = in[4], *d_y = in[5];
       std::vector<float> d_low(static_cast<std::size_t>(whole.tokens) * whole.rank);
-      in_threads(whole.tokens, [&](int first, int count) {
+      in_threads(whole.tokens, least_rows, [&](int first, int count) {
         auto some = whole;
         some.tokens = count;
         const std::int64_t row = first;
@@ -148,9 +168,9 @@ class PlainLinearGradient : public CpuPrimitive {
   std::function<void()> compute(
       const Arrays& inputs, std::vector<const float*> from, std::vector<float*> to) override {
     const auto &w = inputs[0], &d_y = inputs[1];
-    const LinearShape whole{d_y.shape(0), w.shape(1), w.shape(0), 0, 1.0f};
+    const LinearShape whole{d_y.shape(0), w.shape(1), w.shape(0), 0, 1.0f, type_of(w)};
     return [=, in = std::move(from), out = std::move(to)] {
-      in_threads(whole.tokens, [&](int first, int count) {
+      in_threads(whole.tokens, least_rows, [&](int first, int count) {
         auto some = whole;
         some.tokens = count;
         const std::int64_t row = first;
@@ -200,19 +220,30 @@ class Linear : public CpuPrimitive {
   std::function<void()> compute(
       const Arrays& inputs, std::vector<const float*> from, std::vector<float*> to) override {
     return [whole = linear_shape(inputs, scale_), in = std::move(from), out = std::move(to)] {
-      in_threads(whole.tokens, [&](int first, int count) {
+      const float *x = in[0], *w = in[1], *a = nullptr, *b = nullptr;
+      float *y = out[0], *low = nullptr;
+      if (whole.rank) {
+        a = in[2], b = in[3], low = out[1];
+      }
+      if (whole.tokens < 2 * least_rows) {
+        if (whole.rank) {
+          chosen().linear_down(whole, x, a, low);
+        }
+        in_threads(whole.out, std::max(1, least_weights / whole.in), [&](int first, int count) {
+          chosen().linear_up(whole, first, count, x, w, b, low, y);
+        });
+        return;
+      }
+      in_threads(whole.tokens, least_rows, [&](int first, int count) {
         auto some = whole;
         some.tokens = count;
         const std::int64_t row = first;
-        const bool has_factors = some.rank > 0;
-        chosen().linear(
-            some,
-            in[0] + row * some.in,
-            in[1],
-            has_factors ? in[2] : nullptr,
-            has_factors ? in[3] : nullptr,
-            out[0] + row * some.out,
-            has_factors ? out[1] + row * some.rank : nullptr);
+        const float* some_x = x + row * some.in;
+        float* some_low = low + row * some.rank;
+        if (whole.rank) {
+          chosen().linear_down(some, some_x, a, some_low);
+        }
+        chosen().linear_up(some, 0, some.out, some_x, w, b, some_low, y + row * some.out);
       });
     };
   }
@@ -502,7 +533,7 @@ mx::array by_head(const mx::array& x) {
 mx::array linear(const mx::array& x, const mx::array& w) {
   const mx::Shape shape{x.shape(0), w.shape(0)};
   return mx::array(
-      shape, mx::float32, std::make_shared<Linear>(1.0f), Arrays{rows(x), rows(w)});
+      shape, mx::float32, std::make_shared<Linear>(1.0f), Arrays{rows(x), weights(w)});
 }
 
 mx::array linear_with_factors(
@@ -512,7 +543,7 @@ mx::array linear_with_factors(
       {{tokens, w.shape(0)}, {tokens, a.shape(1)}},
       {mx::float32, mx::float32},
       std::make_shared<Linear>(scale),
-      {rows(x), rows(w), rows(a), rows(b)});
+      {rows(x), weights(w), rows(a), rows(b)});
   return outputs[0];
 }
 

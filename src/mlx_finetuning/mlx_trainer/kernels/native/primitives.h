@@ -1,4 +1,5 @@
-// The kernels as MLX primitives: lazily evaluated, with derivatives, on the CPU and in float32 only.
+// The kernels as MLX primitives: lazily evaluated, with derivatives, on the CPU and in float32 only, but for
+// the weights of linear layers.
 
 #pragma once
 
@@ -10,7 +11,7 @@ namespace kernels {
 
 namespace mx = mlx::core;
 
-// x [tokens, in] w' [out, in]; w is frozen.
+// x [tokens, in] w' [out, in]; w is frozen, of float32, float16 or bfloat16.
 mx::array linear(const mx::array& x, const mx::array& w);
 
 // The same, and behind it scale (x a) b with factors a [in, rank], b [rank, out].

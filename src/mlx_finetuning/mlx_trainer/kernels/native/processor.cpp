@@ -13,7 +13,8 @@ namespace kernels::PROCESSOR {
 extern const Kernels table;
 
 const Kernels table = {
-    linear,
+    linear_down,
+    linear_up,
     linear_gradient,
     factor_gradients,
     attention,

@@ -12,34 +12,26 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels.h"
+#include "vectors.h"
+
 namespace kernels::PROCESSOR {
 
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int lanes = 16, tile_rows = 14;  // of 32 registers 28 for sums, 2 for B, 1 for A
+constexpr int tile_rows = 14;  // of 32 registers 28 for sums, 2 for B, 1 for A
 #elif defined(__AVX2__)
-constexpr int lanes = 8, tile_rows = 6;  // 12 of 16
+constexpr int tile_rows = 6;  // 12 of 16
 #elif defined(__aarch64__)
-constexpr int lanes = 4, tile_rows = 12;  // 24 of 32
+constexpr int tile_rows = 12;  // 24 of 32
 #else
-constexpr int lanes = 4, tile_rows = 6;
+constexpr int tile_rows = 6;
 #endif
 constexpr int panel = 2 * lanes;  // columns of a tile
 constexpr int deepest = 512;      // of a panel: 64 KB with AVX-512
 constexpr int row_stride = deepest + 16;  // of a tile's copied rows: no power of two, for the cache's sake
 constexpr int columns_at_once = 384;
-
-typedef float Vector __attribute__((vector_size(4 * lanes)));
-typedef float Unaligned __attribute__((vector_size(4 * lanes), aligned(4)));
-
-inline Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
-
-inline void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
-
-inline int smaller(int a, int b) { return a < b ? a : b; }
-
-inline int larger(int a, int b) { return a > b ? a : b; }
 
 // Memory that a thread keeps, since to ask for it anew costs as much as a small product.
 class Room {
@@ -60,16 +52,32 @@ class Room {
   std::size_t count_ = 0;
 };
 
-// Element (i, j) at data[i * row + j * column]; one of both steps is 1.
+// Element (i, j) at data[i * row + j * column]; one of both steps is 1. Of B it may have two bytes, and
+// becomes float32 where B is copied.
 struct Matrix {
-  const float* data;
+  const void* data;
   std::int64_t row;
   std::int64_t column;
+  NumberType type = NumberType::float32;
+
+  template <typename Number>
+  const Number* at(std::int64_t i, std::int64_t j) const {
+    return static_cast<const Number*>(data) + i * row + j * column;
+  }
+
+  Matrix from_column(std::int64_t first) const {
+    const int bytes = type == NumberType::float32 ? 4 : 2;
+    return {static_cast<const char*>(data) + first * column * bytes, row, column, type};
+  }
 };
 
-inline Matrix rows_of(const float* data, std::int64_t stride) { return {data, stride, 1}; }
+inline Matrix rows_of(const void* data, std::int64_t stride, NumberType type = NumberType::float32) {
+  return {data, stride, 1, type};
+}
 
-inline Matrix transposed(const float* data, std::int64_t stride) { return {data, 1, stride}; }
+inline Matrix transposed(const void* data, std::int64_t stride, NumberType type = NumberType::float32) {
+  return {data, 1, stride, type};
+}
 
 // a [m, depth] b [depth, n].
 struct Part {
@@ -150,8 +158,9 @@ inline void exchange(Vector* rows) {
 }
 
 // The first `columns` columns of a square of `lanes` rows.
+template <typename Number>
 inline void transpose_square(
-    const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride, int columns) {
+    const Number* from, std::int64_t from_stride, float* to, std::int64_t to_stride, int columns) {
   Vector rows[lanes];
 #pragma GCC unroll 16
   for (int i = 0; i < lanes; ++i) {
@@ -170,11 +179,12 @@ inline void transpose_square(
 }
 
 // to [columns, rows] = from' [rows, columns]; `readable` columns of `from` may be read.
+template <typename Number>
 void transpose(
-    const float* from, std::int64_t from_stride, int rows, int columns, int readable, float* to, std::int64_t to_stride) {
+    const Number* from, std::int64_t from_stride, int rows, int columns, int readable, float* to, std::int64_t to_stride) {
   for (int i = 0; i < rows; i += lanes) {
     for (int j = 0; j < columns; j += lanes) {
-      const float* source = from + i * from_stride + j;
+      const Number* source = from + i * from_stride + j;
       float* target = to + j * to_stride + i;
       const int height = smaller(lanes, rows - i), width = smaller(lanes, columns - j);
       if (height == lanes && j + lanes <= readable) {
@@ -183,7 +193,7 @@ void transpose(
       }
       for (int y = 0; y < height; ++y) {
         for (int x = 0; x < width; ++x) {
-          target[x * to_stride + y] = source[y * from_stride + x];
+          target[x * to_stride + y] = number(source[y * from_stride + x]);
         }
       }
     }
@@ -215,7 +225,7 @@ struct Slab {
 // `rows` of A from `row` of m on, each at row_stride.
 void copy_rows(const Slab& slab, int row, int rows, int m, float* copied) {
   slab.for_each([&](const Part& part, int first, int length, int at) {
-    const float* from = part.a.data + row * part.a.row + first * part.a.column;
+    const float* from = part.a.at<float>(row, first);
     if (part.a.column != 1) {
       transpose(from, part.a.column, length, rows, m - row, copied + at, row_stride);
       return;
@@ -226,25 +236,40 @@ void copy_rows(const Slab& slab, int row, int rows, int m, float* copied) {
   });
 }
 
+// `columns` of b from `column` on, its rows from `first` on, as [length, panel].
+template <typename Number>
+void copy_columns(const Matrix& b, int first, int length, int column, int columns, float* to) {
+  const Number* from = b.at<Number>(first, column);
+  if (b.column != 1) {
+    transpose(from, b.column, columns, length, length, to, panel);
+    return;
+  }
+  for (int k = 0; k < length; ++k, from += b.row, to += panel) {
+    if (columns == panel) {
+      store(to, load(from));
+      store(to + lanes, load(from + lanes));
+      continue;
+    }
+    for (int j = 0; j < columns; ++j) {
+      to[j] = number(from[j]);
+    }
+  }
+}
+
 // `columns` of B from `column` on, as [depth, panel], zero behind them.
 void copy_panel(const Slab& slab, int column, int columns, float* copied) {
   if (columns < panel) {
     std::memset(copied, 0, sizeof(float) * panel * slab.depth());
   }
   slab.for_each([&](const Part& part, int first, int length, int at) {
-    const float* from = part.b.data + first * part.b.row + column * part.b.column;
     float* to = copied + at * panel;
-    if (part.b.column != 1) {
-      transpose(from, part.b.column, columns, length, length, to, panel);
-      return;
-    }
-    for (int k = 0; k < length; ++k, from += part.b.row, to += panel) {
-      if (columns == panel) {
-        store(to, load(from));
-        store(to + lanes, load(from + lanes));
-      } else {
-        std::memcpy(to, from, sizeof(float) * columns);
-      }
+    switch (part.b.type) {
+      case NumberType::float32:
+        return copy_columns<float>(part.b, first, length, column, columns, to);
+      case NumberType::float16:
+        return copy_columns<Float16>(part.b, first, length, column, columns, to);
+      case NumberType::bfloat16:
+        return copy_columns<BFloat16>(part.b, first, length, column, columns, to);
     }
   });
 }
@@ -275,7 +300,8 @@ void multiply(const Part* parts, int count, int m, int n, float* c, std::int64_t
   const int slabs = (depth + deepest - 1) / deepest;
   const std::int64_t tiles = (m + tile_rows - 1) / tile_rows;
   // Of what is used once or twice a copy is not worth it.
-  const bool in_place = count == 1 && parts->b.column == 1 && tiles <= 2;
+  const bool is_float = parts->b.type == NumberType::float32;
+  const bool in_place = count == 1 && is_float && parts->b.column == 1 && tiles <= 2;
   for (int start = 0; start < n; start += columns_at_once) {
     const int columns = smaller(columns_at_once, n - start);
     for (int number = 0; number < slabs; ++number) {
@@ -296,7 +322,7 @@ void multiply(const Part* parts, int count, int m, int n, float* c, std::int64_t
           if (columns - j < panel) {
             narrow_tile(left, b, slab.depth(), to, stride, rows, columns - j, adds_here);
           } else if (in_place) {
-            b = parts->b.data + begin * parts->b.row + start + j;
+            b = parts->b.at<float>(begin, start + j);
             tile_for(rows, panel)(left, b, parts->b.row, slab.depth(), to, stride, adds_here);
           } else {
             tile_for(rows, panel)(left, b, panel, slab.depth(), to, stride, adds_here);
