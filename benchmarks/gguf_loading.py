@@ -5,8 +5,8 @@
 FILE is any GGUF file, or, with `--write`, one that is made first: the shape of a real model, its real
 tokenizer and template (fetched as for `make test-models`), llama.cpp's mixture of types, random weights.
 Reading is by `read` into one buffer; loading goes from the base's folder to all weights in memory and the
-tokenizer, packed or as float32 as this machine has it, or with `--ways` both. Cold: the system has
-forgotten the file. Linux.
+tokenizer, packed, as float32 or as F16 is stored, as this machine has it, or with `--ways` packed and not.
+Cold: the system has forgotten the file. Linux.
 """
 
 # ruff: noqa: E402
@@ -196,10 +196,11 @@ def main() -> None:
         folder = bases.resolve(str(chosen.file), Workspace(Path(scratch)))
         base = gguf_base.read(folder)
         assert base is not None
-        is_packed = gguf_weights._stays_packed(gguf_weights._tensors(base))
+        tensors = gguf_weights._tensors(base)
+        plain = "as stored" if any(map(gguf_weights._stays_half, tensors.values())) else "float32"
+        form = "packed" if gguf_weights._stays_packed(tensors) else plain
         print(
-            f"{base.size / 1e9:.2f} GB; {gguf_weights.loaded_bytes(base) / 1e9:.2f} GB in memory, "
-            f"{'packed' if is_packed else 'float32'}"
+            f"{base.size / 1e9:.2f} GB; {gguf_weights.loaded_bytes(base) / 1e9:.2f} GB in memory, {form}"
         )
         measure(base.file, folder, chosen.rounds, chosen.ways)
 

@@ -161,7 +161,7 @@ def test_few_rows_by_several_threads_are_the_same(native: Backend, tokens: int) 
             with cpu.blas_threads(threads):
                 made.append(native.linear(x, weight.astype(kind), factors, 2.0))
                 mx.eval(made)
-        assert tokens < backend.FEWEST_ROWS and kind == mx.float32 or mx.array_equal(*made)
+        assert (tokens < backend.FEWEST_ROWS and kind == mx.float32) or mx.array_equal(*made)
 
 
 def test_the_linear_layer_of_a_row_does_not_hang_on_the_others(native: Backend) -> None:

@@ -7,6 +7,7 @@ Half of the memory is filled, which is most of what loading takes.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -27,7 +28,8 @@ class HalfEmbedding(nn.Embedding):  # type: ignore[misc]
     """An embedding. weight: [tokens, width] float16 or bfloat16."""
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.weight[x].astype(mx.float32)
+        rows: mx.array = self.weight[x]
+        return rows.astype(mx.float32)
 
     def as_linear(self, x: mx.array) -> mx.array:
         """As the output head of a model whose head is its embedding."""
@@ -50,17 +52,22 @@ def put_into(model: nn.Module, weights: MutableMapping[str, mx.array]) -> None:
         if made is None or name not in halves:
             continue
         halves.remove(name)
-        # Not by its own initializer, which draws random numbers.
-        layer = made.__new__(made)
-        nn.Module.__init__(layer)
-        layer.weight = weights[name]
-        if "bias" in module:
-            layer.bias = module.bias
-        layer.freeze()
-        replaced.append((path, layer))
+        replaced.append((path, in_place_of(module, made, weights[name])))
     model.update_modules(tree_unflatten(replaced))
     for name in halves:
         weights[name] = weights[name].astype(mx.float32)
+
+
+def in_place_of(layer: Any, kind: Any, weight: mx.array) -> nn.Module:
+    """A frozen layer of a kind, with another weight than `layer` has and with its bias."""
+    # Not by its own initializer, which draws the random numbers that the factors begin with.
+    made: nn.Module = kind.__new__(kind)
+    nn.Module.__init__(made)
+    made.weight = weight
+    if "bias" in layer:
+        made.bias = layer.bias
+    made.freeze()
+    return made
 
 
 def _product(weight: mx.array, x: mx.array) -> mx.array:

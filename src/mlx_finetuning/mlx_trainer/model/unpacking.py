@@ -73,11 +73,4 @@ def plain(layer: Any) -> nn.Module:
             mode=layer.mode,
         )
     kind = nn.Linear if isinstance(layer, (nn.QuantizedLinear, nn.Linear)) else nn.Embedding
-    # Not by its own initializer, which draws the random numbers that the factors begin with.
-    made = kind.__new__(kind)
-    nn.Module.__init__(made)
-    made.weight = weight
-    if "bias" in layer:
-        made.bias = layer.bias
-    made.freeze()
-    return made
+    return half_precision.in_place_of(layer, kind, weight)

@@ -179,9 +179,8 @@ def require_loadable(folder: Path, config: TrainConfig) -> None:
 
 
 def weights_bytes(folder: Path) -> int:
-    """Bytes of a model's weights once loaded: on the CPU floats of any width become float32.
-
-    Of a model that sees too, its text part's.
+    """Bytes of a model's weights once loaded: on the CPU floats of any width become float32,
+    but for a GGUF base's matrices of half precision. Of a model that sees too, its text part's.
     """
     base = gguf_base.read(folder)
     if base is not None:
