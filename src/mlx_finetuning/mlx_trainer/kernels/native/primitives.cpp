@@ -105,8 +105,8 @@ Arrays asked_for(const Arrays& gradients, const std::vector<int>& argnums) {
 // As many threads as MLX's own products have: OpenBLAS's, if that is what MLX computes with.
 extern "C" __attribute__((weak)) int openblas_get_num_threads();
 
-// Of a thread that is worth its start: rows, or weights where the rows are few.
-constexpr int least_rows = 64, least_weights = 1 << 18;
+// Of a thread that is worth its start: rows, or multiplications where the rows are few.
+constexpr int least_rows = 64, least_multiplications = 1 << 20;
 
 // Calls compute(first, size) on parts of `whole`, at least `least` each, in threads of their own.
 template <typename Compute>
@@ -229,7 +229,8 @@ class Linear : public CpuPrimitive {
         if (whole.rank) {
           chosen().linear_down(whole, x, a, low);
         }
-        in_threads(whole.out, std::max(1, least_weights / whole.in), [&](int first, int count) {
+        const int least = std::max(1, least_multiplications / std::max(1, whole.in * whole.tokens));
+        in_threads(whole.out, least, [&](int first, int count) {
           chosen().linear_up(whole, first, count, x, w, b, low, y);
         });
         return;
