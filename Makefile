@@ -9,9 +9,9 @@ demo:
 	@./setup.sh --quiet
 	@.venv/bin/mlx-finetuning demo $(if $(MODEL),--model "$(MODEL)")
 
-# Three at a time on two processors, since tests also wait; a file's tests in one process and in their
+# Four at a time on two processors, since tests also wait; a file's tests in one process and in their
 # order: files share fixtures, and the long ones, in folders, come first.
-PYTEST = .venv/bin/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
+PYTEST = .venv/bin/python -m pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder
 test:
 	@./setup.sh --dev --quiet
 	@$(PYTEST)

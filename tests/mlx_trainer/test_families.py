@@ -7,6 +7,7 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -218,6 +219,25 @@ def test_a_run_of_three_updates_passes_its_own_checks(tmp_path: Path, family: st
     tokens = np.random.default_rng(5).integers(0, 600, 160).tolist()
     reference = Reference(tokens, np.array(loaded.model(mx.array([tokens]))[0]))
     assert compare_logits(tmp_path / "m.gguf", [reference], 256).mean_kl < 1e-4
+
+
+@pytest.mark.parametrize("family", ["gemma2", "qwen2"])
+def test_upper_layers_train_alike_on_cached_outputs_of_the_lower_ones(
+    tmp_path: Path, family: str
+) -> None:
+    """Gemma 2 has its scores inline, so that its whole attention is done example by example."""
+    write_model(tmp_path / "m", family)
+    config = TrainConfig(iterations=3, batch_size=3, rank=4, warmup=1, num_layers=1)
+
+    def losses(folder: Path) -> list[float]:
+        recorder = Recorder()
+        loaded, paths = load(tmp_path / "m"), AdapterPaths(folder)
+        loop.train(loaded, rows(5), rows(2), config, paths, recorder.hooks())
+        return recorder.losses
+
+    cached = losses(tmp_path / "cached")
+    with patch.object(skipped_work, "can_cache", lambda _: False):
+        assert losses(tmp_path / "computed") == pytest.approx(cached, rel=1e-5)
 
 
 def test_kept_lower_blocks_change_no_loss_and_gemma_4_keeps_none(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from mlx_finetuning.mlx_trainer.model.patching import (
     ROPE,
     SWIGLU,
     Proxy,
+    computed,
     replaced,
 )
 
@@ -126,7 +127,7 @@ def separated(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
             changes.enter_context(replaced(mx.fast, RMS_NORM, fast.rms_norm))
             changes.enter_context(replaced(nn, GELU, fast.gelu))
             changes.enter_context(replaced(switch_layers, SWIGLU, fast.swiglu))
-        attending = [layer for layer in model.layers if hasattr(layer, "self_attn")]
+        attending = [layer for layer in computed(model.layers) if hasattr(layer, "self_attn")]
         owners = (split_head.body(model), *(layer.self_attn for layer in attending))
         for module in {sys.modules[type(owner).__module__] for owner in owners}:
             changes.enter_context(replaced(module, MASK, _mask))

@@ -33,6 +33,7 @@ from mlx_finetuning.mlx_trainer.model.patching import (
     ROPE,
     SWIGLU,
     Proxy,
+    computed,
     replaced,
 )
 
@@ -111,7 +112,7 @@ def _by_kernels(model: nn.Module, fast: CardBackend) -> Iterator[None]:
         changes.enter_context(replaced(mx.fast, ROPE, fast.rope))
         changes.enter_context(replaced(mx.fast, RMS_NORM, fast.rms_norm))
         changes.enter_context(replaced(nn, GELU, fast.gelu))
-        attending = [layer for layer in model.layers if hasattr(layer, "self_attn")]
+        attending = [layer for layer in computed(model.layers) if hasattr(layer, "self_attn")]
         for module in {sys.modules[type(layer.self_attn).__module__] for layer in attending}:
             changes.enter_context(replaced(module, ATTENTION, attend))
             changes.enter_context(replaced(module, SWIGLU, fast.swiglu))

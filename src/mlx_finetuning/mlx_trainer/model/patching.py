@@ -7,7 +7,7 @@ them stands in `FUNCTIONS`; modules are replaced in one model, by a `Proxy`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -69,6 +69,11 @@ class Proxy(nn.Module):  # type: ignore[misc]
     def release(self) -> None:
         """Let go of the module, so that its weights can be freed."""
         self.__dict__["_module"] = nn.Module()
+
+
+def computed(blocks: Sequence[nn.Module]) -> list[nn.Module]:
+    """Those that no proxy stands for: one whose outputs are known computes nothing."""
+    return [block for block in blocks if not isinstance(block, Proxy)]
 
 
 @contextmanager
