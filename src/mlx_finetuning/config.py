@@ -93,7 +93,7 @@ class PrepareConfig:
     clean: tuple[str, ...] = setting(
         ("line_ends", "zero_width", "nfc"),
         N_(
-            "文章の整え方（コンマ区切り、順に行う）。ほかに trim, html, excel, control_tokens, marks, "
+            "文章の整え方（コンマ区切り、順に行う）。ほかに trim, html, excel, control_tokens, radicals, marks, "
             "control, halfwidth_kana, fullwidth_alnum, nfkc, mask_personal"
         ),
     )

@@ -406,3 +406,62 @@ def test_cells_of_blanks_take_no_time(tmp_path: Path) -> None:
     begin = time.process_time()
     codes(path)
     assert time.process_time() - begin < 10
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "code"),
+    [
+        *(("開始日はいつ？", "45383", "MADE_DATE"), ("部屋は？", "2-Mar", "MADE_DATE")),
+        *(
+            ("遺伝子は？", "Mar-01", "MADE_DATE"),
+            ("呼び方は？", "{{顧客名}}様と書きます。", "FILL_IN"),
+        ),
+        *(
+            ("宛名は？", "○○様、こんにちは。", "FILL_IN"),
+            ("誰が？", "【担当者名】が伺います。", "FILL_IN"),
+        ),
+        *(
+            ("いくら？", "600円です【要確認】", "REVIEW_MARK"),
+            ("何時？", "9時です（★要修正 佐藤）", "REVIEW_MARK"),
+        ),
+        *(("いくら？", "（旧）10円\n（新）20円", "REVIEW_MARK"),),
+        *(("館長は？", "森〓です。", "LOST_LETTER"),),
+        *(
+            ("館長は？", "\ue023田です。", "LOST_LETTER"),
+            ("国は？", "⽇本の⾼い⼭です。", "RADICAL"),
+        ),
+        ("国は？", "に ほ ん の ま ん な か で す 。", "SPACED_LETTERS"),
+        *(("絵は？", "はいðŸ˜€", "MOJIBAKE"), ("店は？", "Aさんâ€™s の店", "MOJIBAKE")),
+    ],
+)
+def test_traces_of_work_are_named(tmp_path: Path, question: str, answer: str, code: str) -> None:
+    path = source(tmp_path, ("質問", "回答"), *FACTS, (question, answer))
+    assert codes(path).get(code) == (len(FACTS) + 2,)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        *(("番号はいくつ？", "45383"), ("色は？", "○と△です。"), ("印は？", "◎○△×の4つです。")),
+        *(("書き方は？", "`{{name}}` と書きます。"), ("飾りは？", "〓〓〓のように引きます。")),
+        *(("確認は？", "（詳細は窓口で確認してください）"), ("手順は？", "[設定]を押します。")),
+        *(("範囲は？", "10~20です。~5まで。"), ("単語は？", "a b c d e f g h i jです。")),
+        *(("新旧は？", "新しい方です（旧館ではありません）。"), ("字は？", "日本の高い山です。")),
+    ],
+)
+def test_ordinary_signs_are_no_traces(tmp_path: Path, question: str, answer: str) -> None:
+    found = codes(source(tmp_path, ("質問", "回答"), *FACTS, (question, answer)))
+    assert not found.keys() & {
+        *("MADE_DATE", "FILL_IN", "REVIEW_MARK", "STRUCK_OUT", "LOST_LETTER", "RADICAL"),
+        "SPACED_LETTERS",
+    }
+
+
+def test_radicals_become_the_signs_that_they_look_like(tmp_path: Path) -> None:
+    path = source(tmp_path, ("質問", "回答"), *FACTS, ("⻑さは？", "⽇本の⾼い⼭です①。"))
+    assert pairs(path, clean="nfc,radicals")[-1] == ("長さは？", "日本の高い山です①。")
+
+
+def test_line_ends_of_filemaker_make_no_binary(tmp_path: Path) -> None:
+    rows = [(q, a.replace("。", "。\x0b") * 2) for q, a in FACTS]
+    assert len(pairs(source(tmp_path, ("質問", "回答"), *rows))) == len(FACTS)

@@ -15,7 +15,7 @@ from itertools import chain
 
 import numpy as np
 
-from mlx_finetuning.data_processor import html_text, leftovers
+from mlx_finetuning.data_processor import html_text, leftovers, traces
 from mlx_finetuning.data_processor.checks import characters
 from mlx_finetuning.data_processor.checks.characters import Flags
 from mlx_finetuning.data_processor.examples import Example, findings_at
@@ -93,6 +93,11 @@ STEPS: dict[str, _Step] = {
         leftovers.without_control_tokens,
         N_("制御用の記号（<|im_end|> など）を削除"),
         characters.MARK,
+    ),
+    "radicals": _Step(
+        traces.without_radicals,
+        N_("形の似た別の文字（PDFから写した部首 ⽇ など）を、ふつうの漢字に"),
+        characters.TRACE,
     ),
     "marks": _Step(leftovers.without_mark, N_("先頭の印（Q1.、A：、→ など）を削除")),
     "control": _Step(control, N_("制御文字を削除"), characters.CONTROL),

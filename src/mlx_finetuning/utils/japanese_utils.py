@@ -22,7 +22,7 @@ TRAILING = " 。．.、,!?…"
 """Signs at the end that make no difference."""
 
 _BROKEN = re.compile(
-    "[\ufffd\ud800-\udfff]|ï¿½|锟斤拷|烫烫烫|〓〓"
+    "[\ufffd\ud800-\udfff]|ï¿½|锟斤拷|烫烫烫|〓〓|ðŸ|â€[™œ\x9d˜¦]"  # an emoji, quotes
 )  # half a pair: a cut escape in JSON
 # Every second or third sign, where kana were: UTF-8 as CP932, EUC-JP as CP932, UTF-8 as GBK, CP932 as GBK.
 _MARKS = (

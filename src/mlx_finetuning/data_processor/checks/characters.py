@@ -52,6 +52,8 @@ ENDS_SHORTENED = 1 << 20
 """Its last character is one with which pages end what they shorten (続きを読む)."""
 REFUSING = 1 << 21
 """Its first character is one with which assistants begin to refuse."""
+TRACE = 1 << 22
+"""May be what people and copying leave in a text: brackets, signs that keep a place, letters that look alike."""
 _SHORT_CHARACTERS = 30
 _LONG_CHARACTERS = 400
 
@@ -70,6 +72,7 @@ _FLAG_OR_INVISIBLE = re.compile(
 _SHORTENED_ENDS = frozenset("むる示略eEdD….>»→）)]")
 _REFUSING_STARTS = frozenset("大誠申すご恐残私人言AＡaIiSs")
 _MARKS = frozenset("<&[_=＝\\%#＃")
+_TRACES = frozenset("{$[［【〔（(<＜○●〇◯△□▲■~〓")
 _CHUNK = 20_000
 """Texts looked up at once: a few megabytes of code points."""
 
@@ -185,6 +188,11 @@ _HOLDS: dict[int, Callable[[str], bool]] = {
         changes_with_neighbours(character) or not unicodedata.is_normalized("NFC", character)
     ),
     RETURN: "\r".__eq__,
+    TRACE: lambda character: (
+        character in _TRACES
+        or "\u2e80" <= character <= "\u2fd5"
+        or "\ue000" <= character <= "\uf8ff"
+    ),
     LINE_END: "\n".__eq__,
     SEMICOLON: ";".__eq__,
     REFUSING: lambda character: character in _REFUSING_STARTS or character.isspace(),

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mlx_finetuning.data_processor import leftovers
+from mlx_finetuning.data_processor import leftovers, traces
 from mlx_finetuning.data_processor.chats import Turn
 from mlx_finetuning.data_processor.checks import characters
 from mlx_finetuning.data_processor.checks.characters import Flags
@@ -239,6 +239,14 @@ def _says_the_same(asked: str, answer: str) -> bool:
     )
 
 
+def _answers_with_made_date(example: Example) -> bool:
+    """Whether an answer is a date that a spreadsheet made."""
+    return any(
+        answer.role in _ANSWERING and traces.is_made_date(asked.content, answer.content)
+        for asked, answer in pairwise(example.turns)
+    )
+
+
 def _foreign(text: str) -> str:
     return "" if text.isascii() and len(text) < 15 else foreign_language(text)
 
@@ -329,6 +337,12 @@ _WARNINGS = (
         _any_turn(("assistant", "chosen"), lambda turn: leftovers.is_refusal(turn.content)),
         characters.REFUSING,
     ),
+    _Check("MADE_DATE", _answers_with_made_date, characters.SHORT),
+    _Check("FILL_IN", _any_text(traces.has_fill_in), characters.TRACE),
+    _Check("REVIEW_MARK", _any_text(traces.has_review_mark), characters.TRACE),
+    _Check("LOST_LETTER", _any_text(traces.has_lost_letter), characters.TRACE),
+    _Check("RADICAL", _any_text(traces.has_radical), characters.TRACE),
+    _Check("SPACED_LETTERS", _any_text(traces.is_spaced)),
     _Check("ESCAPED_TEXT", _any_text(leftovers.has_escaped_text), characters.MARK),
     _Check("HTML", _any_text(leftovers.has_markup), characters.MARK),
     _Check("CHAT_MARKUP", _any_text(leftovers.has_chat_markup), characters.MARK),

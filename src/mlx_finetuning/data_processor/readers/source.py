@@ -34,7 +34,7 @@ _SIGNATURES = (
 _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 """Of UTF-16 and UTF-32."""
 # Escape belongs to ISO-2022-JP; form feed and Ctrl-Z (old DOS ends) occur in honest text.
-_CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\r\f\x1a\x1b")) + b"\x7f"
+_CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\r\v\f\x1a\x1b\x1d")) + b"\x7f"
 
 
 def check_source(path: Path) -> None:

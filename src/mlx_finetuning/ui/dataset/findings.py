@@ -36,6 +36,7 @@ REMEDIES = {
     "EXCEL_ESCAPE": "excel",
     "CONTROL_TOKEN": "control_tokens",
     "CELL_MARKS": "marks",
+    "RADICAL": "radicals",
 }
 """Finding → cleaning step that mends it."""
 
