@@ -26,7 +26,7 @@ _LOST = re.compile("(?<!〓)〓(?!〓)|[\ue000-\uf8ff]|[\U000f0000-\U0010fffd]")
 _RADICAL = re.compile("[\u2e80-\u2ef3\u2f00-\u2fd5]")
 _SPACED = re.compile(r"(?:[ぁ-ヿ一-鿿。、][ 　]){8,}[ぁ-ヿ一-鿿。、]")
 # What NFKC does not join: radicals that stand for the whole sign.
-_ALIKE = dict(zip("⺟⻁⻄⻑⻘⻝⻣⻤⻨⻩⻫⻭⻯⻲", "母虎西長青食骨鬼麦黄斉歯竜亀", strict=True))
+_ALIKE = str.maketrans("⺟⻁⻄⻑⻘⻝⻣⻤⻨⻩⻫⻭⻯⻲", "母虎西長青食骨鬼麦黄斉歯竜亀")
 
 
 def has_fill_in(text: str) -> bool:
@@ -66,6 +66,4 @@ def is_spaced(text: str) -> bool:
 
 def without_radicals(text: str) -> str:
     """With the signs that its radicals look like."""
-    return _RADICAL.sub(
-        lambda sign: _ALIKE.get(sign[0]) or unicodedata.normalize("NFKC", sign[0]), text
-    )
+    return _RADICAL.sub(lambda sign: unicodedata.normalize("NFKC", sign[0].translate(_ALIKE)), text)
