@@ -86,7 +86,10 @@ def measure_run(workspace: Workspace, run_id: str, most: int) -> None:
     assert base is not None
     made = sorted(workspace.gguf_folder(run_id).glob("*.gguf"))
     data = workspace.dataset(run.dataset)
-    rows = {"taught": list(read_rows(data.train)), "held out": list(read_rows(data.test))}
+    splits = {"taught": data.train, "held out": data.test}
+    rows = {
+        group: of_group for group, path in splits.items() if (of_group := list(read_rows(path)))
+    }
     for name, adapter in (("untrained", None), ("trained", workspace.adapter(run_id).folder)):
         loaded = load(folder, adapter)
         for group, of_group in rows.items():
