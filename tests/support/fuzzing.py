@@ -57,6 +57,7 @@ from mlx_finetuning.workspace import JobPaths, RunPaths, Workspace
 from support.workbooks import WRITERS, draw
 
 CASE_S = 10
+HALVES = (GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
 MEMORY = 4 * 10**9
 MOST_FINDINGS = 20
 CSV = "質問,回答,カテゴリ\n" + "".join(
@@ -190,6 +191,9 @@ def read_base(path: Path) -> object:
             values.append(backend.chosen().dequantized(tensor, every))
             if tensor.kind in gguf_blocks.PACKED:
                 values += backend.chosen().packed(tensor, every).values()
+            halves = backend.chosen().halves
+            if halves is not None and tensor.kind in HALVES:
+                values.append(halves(tensor, every))
         mx.eval(values)
         return config, values, byte_level.definition(file.metadata, {"eos": 0}, {"eos": False})
     return None
