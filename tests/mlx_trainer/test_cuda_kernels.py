@@ -6,7 +6,7 @@ padded rows on the user's machine (`doctor --full`) and by `benchmarks/gpu.py`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +22,18 @@ from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
 from mlx_finetuning.mlx_trainer.gradient import backward, packed_attention
 from mlx_finetuning.mlx_trainer.gradient.loss import LossOptions
 from mlx_finetuning.mlx_trainer.kernels import backend, cuda_compiler, cuda_kernels
-from mlx_finetuning.mlx_trainer.kernels.backend import CardBackend
 from mlx_finetuning.mlx_trainer.kernels.cuda_kernels import Spans
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.model.lora import with_factors
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.mlx_trainer.training import checkpoints, memory_fit
 from mlx_finetuning.mlx_trainer.training.memory_watch import MemoryWatch
+from support.card import card
 from support.model_classes import CLASSES, examples, model_of, named, plain
 from support.recorded_run import rows
 
 LENGTHS = (3, 1, 5, 2)
 SEGMENTS = np.repeat(np.arange(len(LENGTHS), dtype=np.int32), LENGTHS)
-
-
-def example_by_example(
-    queries: mx.array,
-    keys: mx.array,
-    values: mx.array,
-    spans: Spans,
-    scale: float,
-    window: int | None = None,
-    cap: float = 0.0,
-) -> mx.array:
-    """What `cuda_kernels.attention` is to give, as its documentation says it."""
-    repeats = queries.shape[1] // keys.shape[1]
-    keys, values = (mx.repeat(array, repeats, axis=1) for array in (keys, values))
-    scores = scale * (queries @ keys.swapaxes(-1, -2))
-    if cap:
-        scores = cap * mx.tanh(scores / cap)
-    at = mx.arange(queries.shape[2])
-    seen = (at[None] <= at[:, None]) & (at[None] >= spans.starts[:, None])
-    if window is not None:
-        seen &= at[None] > at[:, None] - window
-    return mx.softmax(mx.where(seen, scores, -mx.inf), axis=-1) @ values
 
 
 @pytest.fixture
@@ -71,32 +49,13 @@ def on_cpu() -> Iterator[None]:
 def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which of a GPU's kernels were asked for, on this machine."""
     asked: list[str] = []
-
-    def noting(name: str, function: Callable[..., mx.array]) -> Callable[..., mx.array]:
-        def call(*values: Any, **named: Any) -> mx.array:
-            asked.append(name)
-            return function(*values, **named)
-
-        return call
-
-    def joined(arrays: Sequence[mx.array]) -> mx.array:
-        return mx.concatenate([array.reshape(-1) for array in arrays])
-
-    card = CardBackend(
-        lambda queries, values: True,
-        noting("attention", example_by_example),
-        noting("rope", mx.fast.rope),
-        noting("rms_norm", mx.fast.rms_norm),
-        noting("swiglu", activations.swiglu),
-        noting("gelu", nn.gelu_approx),
-        noting("concatenated", joined),
-    )
-    monkeypatch.setattr(backend, "on_card", lambda: card)
+    stand_in = card(asked)
+    monkeypatch.setattr(backend, "on_card", lambda: stand_in)
     return asked
 
 
 def test_spans_say_where_each_token_s_example_begins_and_ends() -> None:
-    spans = Spans.of(mx.array(SEGMENTS))
+    spans = Spans.of(LENGTHS)
     for token, segment in enumerate(SEGMENTS):
         own = np.flatnonzero(segment == SEGMENTS)
         assert (int(spans.starts[token]), int(spans.ends[token])) == (own[0], own[-1] + 1)
@@ -117,8 +76,9 @@ def test_by_kernels_loss_and_every_gradient_are_those_of_examples_alone(
     for name, gradient in named(model, found):
         wanted = expected[name]
         np.testing.assert_allclose(gradient, wanted, atol=1e-4 * np.abs(wanted).max())
-    activation = "gelu" if kind.startswith("gemma") else "swiglu"
-    assert {"attention", "rope", "rms_norm", activation, "concatenated"} <= {*used}
+    activation = "joint geglu" if kind.startswith("gemma") else "joint swiglu"
+    joined = {"swiglu"} if kind == "phi3" else {activation, "columns"}
+    assert {"attention", "rope", "rms_norm", "concatenated", *joined} <= {*used}
 
 
 def test_class_that_the_kernels_do_not_fit_is_masked(

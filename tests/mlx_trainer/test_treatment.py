@@ -109,7 +109,7 @@ def test_noise_is_uniform_within_the_published_bound_of_each_example(make: Any) 
     elif make is batches.concatenated:
         lengths = np.repeat(batch.lengths, batch.lengths)
     else:
-        numbers = np.array(batch.segments)
+        numbers = np.array(batch.spans.numbers)
         lengths = np.bincount(numbers)[numbers]
     bounds = 5.0 / np.sqrt(lengths * 128)
     assert (np.abs(added) <= bounds[:, None] + 1e-6).all()

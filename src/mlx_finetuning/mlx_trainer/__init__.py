@@ -7,11 +7,7 @@ queues or source files. The engines `mlx-lm` and `simulation`, which need none o
 import os
 import sys
 
-from mlx_finetuning.utils import mlx_lm_import, nvidia
-
-ROOMY = 100e9
-"""Bytes of a card on which 3% of speed are worth a third more memory: on one of 80 GB an 8B model
-would get shorter rows for it."""
+from mlx_finetuning.utils import mlx_lm_import
 
 mlx_lm_import.spare()
 # MLX keeps one CUDA graph per part of a pass and shape of a batch, 400 of them, and raises an
@@ -33,7 +29,5 @@ def for_training() -> None:
     # The host is the limit. Into a CUDA graph a matrix product comes by way of a capture, which
     # takes the host longer than to start it.
     os.environ.setdefault("MLX_USE_CUDA_GRAPHS", "0")
-    # What a part of an update no longer needs is freed when the GPU is done with that part. Ten parts may
-    # be queued: longer ones keep it busy while the host prepares the next row.
-    is_roomy = any(card.memory.total >= ROOMY for card in nvidia.cards())
-    os.environ.setdefault("MLX_MAX_OPS_PER_BUFFER", "200" if is_roomy else "20")
+    # What a part of an update no longer needs is freed when the GPU is done with that part.
+    os.environ.setdefault("MLX_MAX_OPS_PER_BUFFER", "20")

@@ -2,7 +2,7 @@
 
 Padded: a sequence per example. Padding is to the right, so under a causal mask no example sees it,
 and it is never supervised. Concatenated: all examples in one sequence, nothing padded or rounded.
-Packed: all examples in one sequence of a rounded length, told apart by segment numbers.
+Packed: all examples in one sequence of a rounded length, told apart by spans.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_finetuning.mlx_trainer.batches.examples import Example
+from mlx_finetuning.mlx_trainer.kernels.cuda_kernels import Spans
 
 LENGTH_STEP = 16
 """Padded lengths are rounded up to this, so that few shapes occur."""
 POSITION_STEP = 32
 """Numbers of supervised positions are rounded up to this."""
 PACKED_STEP = 256
-"""A packed sequence's length and its number of positions are rounded up to this: each shape is
-compiled anew."""
+"""A packed sequence's length and its number of positions are rounded up to this, of a long one its number
+of positions to an eighth of its length: each shape is compiled anew."""
 PACKED_TOKENS = 1280
 """Tokens of a packed sequence, unless one example is longer: what is kept for the backward pass grows
 with them, scores with their square."""
-WIDE_TOKENS = (4096, 2048)
-"""Tokens of a packed sequence where memory allows it and no scores are kept: larger products are faster."""
+WIDE_TOKENS = (8192, 4096, 2048)
+"""Tokens of a packed sequence where memory allows it and no scores are kept: a GPU is faster with an update
+in one sequence."""
 
 CONCATENATED_TOKENS = 512
 """Tokens of concatenated examples, unless one is longer. Longer sequences are no faster on a
@@ -65,8 +67,8 @@ class Batch:
     """Rows of the dataset that the examples came from."""
     lengths: tuple[int, ...] | None = None
     """Lengths of the examples that share one sequence; None where each has its own."""
-    segments: mx.array | None = None
-    """[tokens] int32: which example of a packed sequence a token belongs to; None if not packed."""
+    spans: Spans | None = None
+    """Which example of a packed sequence a token belongs to; None if not packed."""
     reference: mx.array | None = None
     """[positions, d_model]: the base's hidden states, of examples that are learned from them."""
 
@@ -116,12 +118,12 @@ def concatenated(examples: Sequence[Example]) -> Batch:
 
 
 def packed(examples: Sequence[Example]) -> Batch:
-    """All examples in one sequence [1, tokens], filled up with a segment of its own."""
+    """All examples in one sequence [1, tokens], filled up with a span of its own."""
     exact = concatenated(examples)
     lengths = [len(example.tokens) - 1 for example in examples]
     more = _rounded(sum(lengths), PACKED_STEP) - sum(lengths)
-    unused = _rounded(exact.positions.size, PACKED_STEP) - exact.positions.size
-    segments = np.repeat(np.arange(len(lengths) + 1, dtype=np.int32), [*lengths, more])
+    step = max(PACKED_STEP, (sum(lengths) + more) // 8 // PACKED_STEP * PACKED_STEP)
+    unused = _rounded(exact.positions.size, step) - exact.positions.size
     return Batch(
         mx.pad(exact.tokens, [(0, 0), (0, more)]),
         mx.pad(exact.positions, (0, unused)),
@@ -129,7 +131,7 @@ def packed(examples: Sequence[Example]) -> Batch:
         mx.pad(exact.weights, (0, unused)),
         exact.supervised,
         exact.rows,
-        segments=mx.array(segments),
+        spans=Spans.of([*lengths, more]),
         reference=_reference(examples, unused),
     )
 

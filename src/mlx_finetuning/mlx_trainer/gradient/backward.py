@@ -17,9 +17,11 @@ from mlx.utils import tree_flatten
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.mlx_trainer.batches.batches import Batch, BatchLayout
 from mlx_finetuning.mlx_trainer.batches.examples import Example
-from mlx_finetuning.mlx_trainer.gradient import loss, objectives
+from mlx_finetuning.mlx_trainer.gradient import joint_layers, loss, objectives
+from mlx_finetuning.mlx_trainer.gradient.joint_layers import JointLayers
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
 from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache
+from mlx_finetuning.mlx_trainer.kernels.cuda_kernels import Spans
 from mlx_finetuning.mlx_trainer.model import flat_arrays, lora, split_head, trainable
 
 Arrays = dict[str, mx.array]
@@ -87,11 +89,14 @@ def gradient_of(model: nn.Module, options: loss.LossOptions = loss.PLAIN) -> Gra
 def compiled(model: nn.Module, options: loss.LossOptions = loss.PLAIN) -> Gradient:
     """The same by kernels that MLX fuses once per shape of a batch.
 
-    Where only LoRA factors are trained, they and their gradients are one vector (`flat_arrays.ALL`).
+    Where only LoRA factors are trained, they and their gradients are one vector (`flat_arrays.ALL`), and
+    layers with the same input are one.
     """
     trained = trainable.of(model)
-    summed = LossOfArrays(model, options, trained)
     scale = lora.common_scale(model) if lora.are_factors(trained.arrays()) else None
+    # What a block that is computed again is a function of is its own arrays.
+    joint = joint_layers.of(model, trained) if scale and not options.recompute else None
+    summed = LossOfArrays(model, options, joint or trained)
     step = (
         partial(_step_of_vector, summed, math.sqrt(scale)) if scale else mx.value_and_grad(summed)
     )
@@ -103,7 +108,8 @@ def compiled(model: nn.Module, options: loss.LossOptions = loss.PLAIN) -> Gradie
         before = trained.arrays()
         given = trained.vector() if scale else before
         try:
-            return compiled_step(given, *batch.arrays, batch.segments, batch.reference)
+            spans = batch.spans and batch.spans.arrays
+            return compiled_step(given, *batch.arrays, spans, batch.reference)
         finally:
             trained.put(before)  # tracing leaves its own arrays in the model
 
@@ -116,7 +122,7 @@ class LossOfArrays:
 
     model: nn.Module
     options: loss.LossOptions
-    trained: trainable.TrainedArrays
+    trained: trainable.TrainedArrays | JointLayers
 
     def __call__(
         self,
@@ -125,11 +131,10 @@ class LossOfArrays:
         positions: mx.array,
         targets: mx.array,
         weights: mx.array,
-        segments: mx.array | None,
+        spans: tuple[mx.array, mx.array, mx.array] | None,
         reference: mx.array | None,
     ) -> mx.array:
         """Nats, with the arrays `given` in the place of the trained ones; shapes as in `Batch`."""
-        self.trained.put(given)
         batch = Batch(
             tokens,
             positions,
@@ -137,10 +142,11 @@ class LossOfArrays:
             weights,
             supervised=0,
             rows=(),
-            segments=segments,
+            spans=Spans(*spans) if spans else None,
             reference=reference,
         )
-        return loss.summed(self.model, batch, self.options)
+        with self.trained.given(given):
+            return loss.summed(self.model, batch, self.options)
 
 
 def _step_of_vector(

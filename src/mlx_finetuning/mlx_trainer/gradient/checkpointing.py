@@ -31,7 +31,7 @@ _MLP = (("gate_proj", "up_proj"), ("gate_up_proj",))
 """Names of the linear layers that take a part's input, one tuple per way of building it."""
 
 
-def _again(
+def again(
     part: nn.Module, arrangement: Arrangement, call: Callable[..., mx.array]
 ) -> Callable[..., mx.array]:
     """`call` as a function of `part`'s trained arrays and of its own, keeping only these."""
@@ -61,7 +61,7 @@ def _recomputed_block(block: nn.Module, arrangement: Arrangement) -> Proxy:
             )
             return cast(mx.array, block(x, *others, **names))
 
-        compute = _again(block, arrangement, forward)
+        compute = again(block, arrangement, forward)
         # Gradients pass through other inputs, too: Gemma 4's shared keys and values.
         passed = [leaf for _, leaf in tree_flatten([rest, named]) if _is_passed(leaf)]
         return compute(block.trainable_parameters(), x, *passed)
@@ -90,7 +90,7 @@ def _from_products(part: nn.Module, arrangement: Arrangement, names: tuple[str, 
         products = [part[name](x) for name in names]
         trained = part.trainable_parameters()
         later = {name: value for name, value in trained.items() if name not in names}
-        return _again(part, arrangement, forward)(later, *products)
+        return again(part, arrangement, forward)(later, *products)
 
     return Proxy(part, call)
 

@@ -106,8 +106,8 @@ def head_is_frozen(model: nn.Module) -> bool:
 
 
 def _arranged(model: nn.Module, batch: Batch) -> contextlib.AbstractContextManager[Any]:
-    if batch.segments is not None:
-        return packed_attention.separated(model, batch.segments)
+    if batch.spans is not None:
+        return packed_attention.separated(model, batch.spans)
     if batch.lengths is None:
         return contextlib.nullcontext()
     stack = contextlib.ExitStack()

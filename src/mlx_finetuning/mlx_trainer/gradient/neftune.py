@@ -47,7 +47,6 @@ def _inverse_roots(batch: Batch) -> mx.array:
     if batch.lengths is not None:
         lengths = np.array(batch.lengths, np.float32)
         return mx.array(np.repeat(lengths**-0.5, batch.lengths)[None])
-    if batch.segments is None:
+    if batch.spans is None:
         return mx.full((sequences, length), length**-0.5)
-    same = batch.segments[:, None] == batch.segments[None]
-    return mx.rsqrt(same.sum(axis=-1).astype(mx.float32))[None]
+    return mx.rsqrt((batch.spans.ends - batch.spans.starts).astype(mx.float32))[None]

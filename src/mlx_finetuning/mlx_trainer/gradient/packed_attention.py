@@ -63,13 +63,10 @@ def uses_kernels(model: nn.Module) -> bool:
 
 
 @contextmanager
-def separated(model: nn.Module, segments: mx.array) -> Iterator[None]:
-    """Inside, `model` takes one sequence [1, tokens] in which a token sees its own segment only.
-
-    segments: [tokens], the number of each token's example. The model's body has to take its mask
-    from mlx-lm's `create_attention_mask`.
+def separated(model: nn.Module, spans: Spans) -> Iterator[None]:
+    """Inside, `model` takes one sequence [1, tokens] in which a token sees its own example only. The
+    model's body has to take its mask from mlx-lm's `create_attention_mask`.
     """
-    spans = Spans.of(segments)
     fast = backend.on_card() if uses_kernels(model) else None
 
     def mask(
@@ -78,12 +75,12 @@ def separated(model: nn.Module, segments: mx.array) -> Iterator[None]:
         seen = Seen(spans, window_size)
         return seen.array if fast is None else seen
 
-    scale = scale_at(mx.arange(segments.size) - spans.starts)
+    scale = scale_at(mx.arange(spans.starts.size) - spans.starts)
     module = sys.modules[type(split_head.body(model)).__module__]
     with ExitStack() as changes:
         changes.enter_context(replaced(module, MASK, mask))
         changes.enter_context(replaced(module, POSITION_SCALE, scale))
-        changes.enter_context(separated_convolution.separated(model, segments))
+        changes.enter_context(separated_convolution.separated(model, spans.numbers))
         if fast is not None:
             changes.enter_context(_by_kernels(model, fast))
         yield
@@ -152,13 +149,13 @@ def is_exact(model: nn.Module, vocabulary: int) -> bool:
     there are any, and if not by them, under a mask."""
     if not split_head.is_separable(model):
         return False
-    segments = mx.array([0] * 7 + [1] * 5)
+    spans = Spans.of((7, 5))
     if backend.on_card() is not None:
         setattr(model, _BY_KERNELS, True)
         try:
-            if gives_the_same(model, vocabulary, separated(model, segments)):
+            if gives_the_same(model, vocabulary, separated(model, spans)):
                 return True
         except (AttributeError, TypeError, ValueError, KeyError):
             pass
         setattr(model, _BY_KERNELS, False)
-    return gives_the_same(model, vocabulary, separated(model, segments))
+    return gives_the_same(model, vocabulary, separated(model, spans))

@@ -113,6 +113,10 @@ class CardBackend:
     rms_norm: Callable[[mx.array, mx.array | None, float], mx.array]
     swiglu: Callable[[mx.array, mx.array], mx.array]
     gelu: Callable[[mx.array], mx.array]
+    gated: tuple[Callable[[mx.array], mx.array], ...]
+    """SwiGLU and GeGLU of gate and up side by side: [..., 2 * inner] to [..., inner]."""
+    columns: Callable[[mx.array, tuple[int, ...]], Sequence[mx.array]]
+    """[..., outputs of several layers] and where each one's end, to what each gives."""
     concatenated: Callable[[Sequence[mx.array]], mx.array]
     """[elements] of arrays of one type."""
 
@@ -124,6 +128,8 @@ _CUDA = CardBackend(
     cuda_kernels.rms_norm,
     cuda_kernels.swiglu,
     cuda_kernels.gelu,
+    (cuda_kernels.joint_swiglu, cuda_kernels.joint_geglu),
+    cuda_kernels.columns,
     cuda_kernels.concatenated,
 )
 

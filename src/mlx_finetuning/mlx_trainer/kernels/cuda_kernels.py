@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx_lm.models import activations
 
 from mlx_finetuning.mlx_trainer.kernels import cpu, cuda_compiler
@@ -108,22 +109,26 @@ def _machine_code(name: str, source: str, parameters: str, body: str) -> bytes:
 
 @dataclass(frozen=True)
 class Spans:
-    """Where in a sequence that examples share each token's own example lies."""
+    """Where in a sequence that examples share each token's own example lies; [tokens] int32 each."""
 
+    numbers: mx.array
+    """Of the examples, in their order."""
     starts: mx.array
-    """[tokens] int32."""
     ends: mx.array
-    """[tokens] int32: one behind its last token."""
+    """One behind its last token."""
 
     @staticmethod
-    def of(segments: mx.array) -> Spans:
-        """segments: [tokens], the number of each token's example; those of one lie together."""
-        at = mx.arange(segments.size, dtype=mx.int32)
-        differs = segments[1:] != segments[:-1]
-        edge = mx.array([True])
-        starts = mx.cummax(mx.where(mx.concatenate([edge, differs]), at, 0))
-        behind = mx.where(mx.concatenate([differs, edge]), at + 1, segments.size)
-        return Spans(starts.astype(mx.int32), mx.cummin(behind, reverse=True).astype(mx.int32))
+    def of(lengths: Sequence[int]) -> Spans:
+        """Of examples that lie behind one another."""
+        ends = np.cumsum(lengths, dtype=np.int32)
+        each = (np.arange(len(lengths), dtype=np.int32), ends - np.array(lengths, np.int32), ends)
+        return Spans(*(mx.array(np.repeat(values, lengths)) for values in each))
+
+    @property
+    def arrays(self) -> tuple[mx.array, mx.array, mx.array]:
+        """What a compiled function takes for it. Worked out within one, by operations whose constants are
+        the sequence's length, kernels would be compiled anew for each length: 4 s each."""
+        return self.numbers, self.starts, self.ends
 
 
 @dataclass(frozen=True)
@@ -370,13 +375,13 @@ def swiglu(gate: mx.array, up: mx.array) -> mx.array:
 
 @mx.custom_function
 def _gelu(x: mx.array) -> mx.array:
-    return _by_vectors("gelu", {"x": x, "d_out": x}, "out", "gelu<false>")[0]
+    return _by_vectors("gelu", {"x": x, "d_out": x}, "out", "gelu_vectors<false>")[0]
 
 
 @_gelu.vjp
 def _gelu_vjp(x: mx.array, upstream: mx.array, _: mx.array) -> mx.array:
     inputs = {"x": x, "d_out": upstream.astype(x.dtype)}
-    return _by_vectors("gelu_gradient", inputs, "d_x", "gelu<true>")[0]
+    return _by_vectors("gelu_gradient", inputs, "d_x", "gelu_vectors<true>")[0]
 
 
 def gelu(x: mx.array) -> mx.array:
@@ -384,6 +389,99 @@ def gelu(x: mx.array) -> mx.array:
     if x.dtype not in _HALF or x.size % _WIDTH:
         return cast(mx.array, _GELU(x))
     return cast(mx.array, _gelu(x))
+
+
+# --- layers that are computed as one ------------------------------------------------------------
+
+
+def joint_swiglu(whole: mx.array) -> mx.array:
+    """`swiglu` of gate and up side by side: [..., 2 * inner] to [..., inner]."""
+    return _joint_activation(whole, "silu", _SWIGLU)
+
+
+def joint_geglu(whole: mx.array) -> mx.array:
+    """gelu(gate) * up likewise, GELU as in `nn.gelu_approx`."""
+    return _joint_activation(whole, "gelu", lambda gate, up: _GELU(gate) * up)
+
+
+def _joint_activation(whole: mx.array, kind: str, plain: Callable[..., mx.array]) -> mx.array:
+    if whole.dtype not in _HALF or whole.shape[-1] % (2 * _WIDTH):
+        return plain(*mx.split(whole, 2, axis=-1))
+    return _gated(kind)(whole)
+
+
+@functools.cache
+def _gated(kind: str) -> Callable[[mx.array], mx.array]:
+    def launch(name: str, inputs: dict[str, mx.array], like: mx.array, width: int) -> mx.array:
+        inner = inputs["whole"].shape[-1] // 2
+        vectors = inputs["whole"].size // (2 * _WIDTH)
+        given = ", ".join(inputs)
+        return _launched(
+            f"{kind}_{name}",
+            "elementwise",
+            f"elementwise::{name}<elementwise::{kind}>({given}, out, inner, vectors);",
+            inputs,
+            {"out": ((*like.shape[:-1], width), like.dtype)},
+            grid=(-(-vectors // 256) * 256, 1, 1),
+            threads=256,
+            numbers={"inner": inner, "vectors": vectors},
+        )[0]
+
+    @mx.custom_function
+    def gated(whole: mx.array) -> mx.array:
+        return launch("gated", {"whole": whole}, whole, whole.shape[-1] // 2)
+
+    @gated.vjp
+    def backward(whole: mx.array, upstream: mx.array, _: mx.array) -> tuple[mx.array, ...]:
+        inputs = {"whole": whole, "d_out": upstream.astype(whole.dtype)}
+        return (launch("gated_gradients", inputs, whole, whole.shape[-1]),)
+
+    return cast(Callable[[mx.array], mx.array], gated)
+
+
+def columns(whole: mx.array, ends: tuple[int, ...]) -> Sequence[mx.array]:
+    """[..., outputs of several layers] and where each one's end, to what each gives, in one kernel each
+    way."""
+    if whole.dtype not in _HALF or any(end % _WIDTH for end in ends):
+        return mx.split(whole, ends[:-1], axis=-1)  # type: ignore[return-value]
+    return _columns(ends)(whole)
+
+
+@functools.cache
+def _columns(ends: tuple[int, ...]) -> Callable[..., Sequence[mx.array]]:
+    widths = [end - begin for begin, end in itertools.pairwise((0, *ends))]
+    names = [f"part{number}" for number in range(len(ends))]
+    places = f"{{{', '.join(names)}}}, {{{', '.join(map(str, ends))}}}"
+
+    def launch(name: str, inputs: dict[str, mx.array], outputs: Arrays) -> list[mx.array]:
+        rows = next(iter(inputs.values())).size // (ends[-1] if name == "split" else widths[0])
+        vectors = rows * ends[-1] // _WIDTH
+        return _launched(
+            f"{name}_columns",
+            "elementwise",
+            f"elementwise::{name}_columns(whole, {places}, vectors);",
+            inputs,
+            outputs,
+            grid=(-(-vectors // 256) * 256, 1, 1),
+            threads=256,
+            numbers={"vectors": vectors},
+        )
+
+    @mx.custom_function
+    def split(whole: mx.array) -> list[mx.array]:
+        shapes = ((*whole.shape[:-1], width) for width in widths)
+        outputs = {name: (shape, whole.dtype) for name, shape in zip(names, shapes, strict=True)}
+        return launch("split", {"whole": whole}, outputs)
+
+    @split.vjp
+    def backward(
+        whole: mx.array, upstream: Sequence[mx.array], _: Sequence[mx.array]
+    ) -> tuple[mx.array, ...]:
+        parts = (one.astype(whole.dtype) for one in upstream)
+        inputs = dict(zip(names, parts, strict=True))
+        return (launch("join", inputs, {"whole": (whole.shape, whole.dtype)})[0],)
+
+    return cast(Callable[..., Sequence[mx.array]], split)
 
 
 # --- many small arrays -------------------------------------------------------------------------

@@ -13,7 +13,9 @@ import math
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
+from numpy.typing import NDArray
 
 from mlx_finetuning.mlx_trainer.kernels import backend
 
@@ -29,7 +31,18 @@ class Layout:
         self._names = [name for name, _ in arrays]
         self._shapes = [value.shape for _, value in arrays]
         self._dtypes = [value.dtype for _, value in arrays]
-        self._ends = list(itertools.accumulate(math.prod(shape) for shape in self._shapes))
+        self._ends: list[int] = list(itertools.accumulate(map(math.prod, self._shapes)))
+
+    @property
+    def size(self) -> int:
+        """Elements of all arrays."""
+        return self._ends[-1]
+
+    def places(self) -> dict[str, NDArray[np.int32]]:
+        """By name, where in the vector each element of an array lies, in the array's shape."""
+        parts = np.split(np.arange(self._ends[-1], dtype=np.int32), self._ends[:-1])
+        shaped = zip(parts, self._shapes, strict=True)
+        return dict(zip(self._names, (part.reshape(shape) for part, shape in shaped), strict=True))
 
     def vector(self, tree: Any) -> mx.array:
         """[elements] of a tree of this layout."""

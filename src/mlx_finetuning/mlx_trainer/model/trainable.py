@@ -7,13 +7,15 @@ To ask a model for them is a walk over all its modules. With 26 blocks that take
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
+from numpy.typing import NDArray
 
 from mlx_finetuning.mlx_trainer.model import lora
 from mlx_finetuning.mlx_trainer.model.flat_arrays import ALL, Layout
@@ -44,12 +46,19 @@ class TrainedArrays:
         return {name: owner[key] for name, (owner, key) in self._owners.items()}
 
     def put(self, arrays: Mapping[str, mx.array]) -> None:
-        """Let the model have these, by name or joined, in the place of its own."""
+        """Let the model have these, by name or joined, in the place of its own of these names."""
         if ALL in arrays:
             self.put_vector(arrays[ALL])
             return
-        for name, (owner, key) in self._owners.items():
-            owner[key] = arrays[name]
+        for name, value in arrays.items():
+            owner, key = self._owners[name]
+            owner[key] = value
+
+    @contextmanager
+    def given(self, arrays: Mapping[str, mx.array]) -> Iterator[None]:
+        """Inside, the model computes with these; they stay in it."""
+        self.put(arrays)
+        yield
 
     def vector(self, arrays: Mapping[str, mx.array] | None = None) -> mx.array:
         """[elements] of the model's arrays, or of others with their names and shapes. Nothing is
@@ -72,11 +81,20 @@ class TrainedArrays:
         """The arrays in `vector`, by name; of `dtype`, or of the types they had."""
         return self._layout.arrays(vector, dtype)
 
+    def places(self) -> dict[str, NDArray[np.int32]]:
+        """Of each array's elements in the vector, by name and in the array's shape."""
+        return self._layout.places()
+
     def put_vector(self, vector: mx.array) -> None:
         """Let the model have the parts of `vector`."""
         arrays = self.parts(vector)
         self.put(arrays)
         self._vector, self._parts = vector, list(arrays.values())
+
+    @property
+    def size(self) -> int:
+        """Elements of all."""
+        return self._layout.size
 
     def stored(self) -> Any:
         """What has to be evaluated for the arrays to be there: they, or the vector of which they are

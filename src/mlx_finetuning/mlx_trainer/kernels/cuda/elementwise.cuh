@@ -111,6 +111,25 @@ __device__ void rms_norm_gradient(
   }
 }
 
+// An activation's value and its slope.
+struct Activated {
+  float value;
+  float slope;
+};
+
+__device__ __forceinline__ Activated silu(float x) {
+  const float sigmoid = 1.0f / (1.0f + __expf(-x)), value = x * sigmoid;
+  return {value, sigmoid + value * (1.0f - sigmoid)};
+}
+
+// GELU's approximation by tanh.
+__device__ __forceinline__ Activated gelu(float x) {
+  constexpr float ROOT = 0.7978845608f, CUBIC = 0.044715f; // sqrt(2 / pi)
+  const float bent = tanhf(ROOT * (x + CUBIC * x * x * x)), half = 0.5f * (1.0f + bent);
+  return {
+      x * half, half + 0.5f * x * (1.0f - bent * bent) * ROOT * (1.0f + 3.0f * CUBIC * x * x)};
+}
+
 // silu(gate) * up, and its gradients; vectors of WIDTH values, of which a thread has one.
 template <typename T>
 __device__ void swiglu(const T* gate, const T* up, T* out, int64_t vectors) {
@@ -122,9 +141,8 @@ __device__ void swiglu(const T* gate, const T* up, T* out, int64_t vectors) {
   Vector<T> result;
 #pragma unroll
   for (int i = 0; i < WIDTH; ++i) {
-    const float x = static_cast<float>(g.values[i]);
-    result.values[i] =
-        static_cast<T>(x / (1.0f + __expf(-x)) * static_cast<float>(u.values[i]));
+    result.values[i] = static_cast<T>(
+        silu(static_cast<float>(g.values[i])).value * static_cast<float>(u.values[i]));
   }
   store(out + at * WIDTH, result);
 }
@@ -141,19 +159,18 @@ __device__ void swiglu_gradients(
   Vector<T> of_gate, of_up;
 #pragma unroll
   for (int i = 0; i < WIDTH; ++i) {
-    const float x = static_cast<float>(g.values[i]), upstream = static_cast<float>(d.values[i]);
-    const float sigmoid = 1.0f / (1.0f + __expf(-x)), silu = x * sigmoid;
-    of_up.values[i] = static_cast<T>(upstream * silu);
-    of_gate.values[i] = static_cast<T>(
-        upstream * static_cast<float>(u.values[i]) * (sigmoid + silu * (1.0f - sigmoid)));
+    const Activated bent = silu(static_cast<float>(g.values[i]));
+    const float upstream = static_cast<float>(d.values[i]);
+    of_up.values[i] = static_cast<T>(upstream * bent.value);
+    of_gate.values[i] = static_cast<T>(upstream * static_cast<float>(u.values[i]) * bent.slope);
   }
   store(d_gate + at * WIDTH, of_gate);
   store(d_up + at * WIDTH, of_up);
 }
 
-// The tanh approximation of GELU, or with `d_out` its gradient.
+// GELU, or with `d_out` its gradient.
 template <bool IS_GRADIENT, typename T>
-__device__ void gelu(const T* x, const T* d_out, T* out, int64_t vectors) {
+__device__ void gelu_vectors(const T* x, const T* d_out, T* out, int64_t vectors) {
   const int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (at >= vectors) {
     return;
@@ -161,18 +178,86 @@ __device__ void gelu(const T* x, const T* d_out, T* out, int64_t vectors) {
   Vector<T> v = load(x + at * WIDTH), d = IS_GRADIENT ? load(d_out + at * WIDTH) : v;
 #pragma unroll
   for (int i = 0; i < WIDTH; ++i) {
-    constexpr float ROOT = 0.7978845608f, CUBIC = 0.044715f; // sqrt(2 / pi)
-    const float a = static_cast<float>(v.values[i]);
-    const float bent = tanhf(ROOT * (a + CUBIC * a * a * a));
-    float result = 0.5f * (1.0f + bent);
-    if constexpr (IS_GRADIENT) {
-      result += 0.5f * a * (1.0f - bent * bent) * ROOT * (1.0f + 3.0f * CUBIC * a * a);
-      v.values[i] = static_cast<T>(static_cast<float>(d.values[i]) * result);
-    } else {
-      v.values[i] = static_cast<T>(a * result);
-    }
+    const Activated bent = gelu(static_cast<float>(v.values[i]));
+    v.values[i] = static_cast<T>(
+        IS_GRADIENT ? static_cast<float>(d.values[i]) * bent.slope : bent.value);
   }
   store(out + at * WIDTH, v);
+}
+
+// The same of gate and up side by side: whole, d_whole [rows, 2 * inner], out, d_out [rows, inner]. A thread
+// has a vector of `out`.
+template <Activated (*ACTIVATION)(float), typename T>
+__device__ void gated(const T* whole, T* out, int inner, int64_t vectors) {
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * WIDTH;
+  if (at >= vectors * WIDTH) {
+    return;
+  }
+  const T* from = whole + at / inner * 2 * inner + at % inner;
+  const Vector<T> g = load(from), u = load(from + inner);
+  Vector<T> result;
+#pragma unroll
+  for (int i = 0; i < WIDTH; ++i) {
+    result.values[i] = static_cast<T>(
+        ACTIVATION(static_cast<float>(g.values[i])).value * static_cast<float>(u.values[i]));
+  }
+  store(out + at, result);
+}
+
+template <Activated (*ACTIVATION)(float), typename T>
+__device__ void gated_gradients(
+    const T* whole, const T* d_out, T* d_whole, int inner, int64_t vectors) {
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * WIDTH;
+  if (at >= vectors * WIDTH) {
+    return;
+  }
+  const int64_t begin = at / inner * 2 * inner + at % inner;
+  const Vector<T> g = load(whole + begin), u = load(whole + begin + inner), d = load(d_out + at);
+  Vector<T> of_gate, of_up;
+#pragma unroll
+  for (int i = 0; i < WIDTH; ++i) {
+    const Activated bent = ACTIVATION(static_cast<float>(g.values[i]));
+    const float upstream = static_cast<float>(d.values[i]);
+    of_up.values[i] = static_cast<T>(upstream * bent.value);
+    of_gate.values[i] = static_cast<T>(upstream * static_cast<float>(u.values[i]) * bent.slope);
+  }
+  store(d_whole + begin, of_gate);
+  store(d_whole + begin + inner, of_up);
+}
+
+// Columns of `whole` [rows, the last of `ends`] from or to arrays [rows, columns of each] of their own. A
+// thread has a vector.
+template <int PARTS, typename T>
+__device__ __forceinline__ T* part_of(
+    T* const (&parts)[PARTS], const int (&ends)[PARTS], int64_t at) {
+  const int column = at % ends[PARTS - 1];
+  const int64_t row = at / ends[PARTS - 1];
+  T* found = nullptr;
+#pragma unroll
+  for (int part = 0, begin = 0; part < PARTS; begin = ends[part++]) {
+    if (column >= begin && column < ends[part]) {
+      found = parts[part] + row * (ends[part] - begin) + column - begin;
+    }
+  }
+  return found;
+}
+
+template <int PARTS, typename T>
+__device__ void split_columns(
+    const T* whole, T* const (&parts)[PARTS], const int (&ends)[PARTS], int64_t vectors) {
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * WIDTH;
+  if (at < vectors * WIDTH) {
+    store(part_of(parts, ends, at), load(whole + at));
+  }
+}
+
+template <int PARTS, typename T>
+__device__ void join_columns(
+    T* whole, const T* const (&parts)[PARTS], const int (&ends)[PARTS], int64_t vectors) {
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * WIDTH;
+  if (at < vectors * WIDTH) {
+    store(whole + at, load(part_of(parts, ends, at)));
+  }
 }
 
 // `size` values from one place to another, 16 bytes at a time where both lie so.

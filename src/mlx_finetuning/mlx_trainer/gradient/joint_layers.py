@@ -1,0 +1,247 @@
+"""Layers with factors that take the same input, computed as one layer: on a GPU each product is a launch.
+
+An attention's q, k and v, an MLP's gate and up. Their frozen weights become parts of one array, and
+their factors one pair: A's side by side, B's in blocks along a diagonal, zeros elsewhere. So of
+three layers a GPU has three products to start forward and five backward instead of nine and
+fifteen, and no gradients by their input to add up.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate
+from typing import cast
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_finetuning.mlx_trainer.gradient import checkpointing
+from mlx_finetuning.mlx_trainer.kernels import backend
+from mlx_finetuning.mlx_trainer.kernels.backend import CardBackend
+from mlx_finetuning.mlx_trainer.model import split_head
+from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
+from mlx_finetuning.mlx_trainer.model.lora import CheapLoRALinear, with_factors
+from mlx_finetuning.mlx_trainer.model.patching import Proxy, replaced
+from mlx_finetuning.mlx_trainer.model.trainable import TrainedArrays
+
+_QKV, _GATE_UP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
+_NAME = "_joint_layers"
+Activation = Callable[[mx.array], mx.array]
+"""[..., 2 * inner], gate and up, to [..., inner]."""
+
+
+@dataclass
+class _Joint:
+    """Layers of one owner as one: `owner.names[i]` gives the columns behind `ends[i - 1]` of `linear`."""
+
+    path: str
+    """The owner's, in the model."""
+    block: nn.Module
+    owner: str
+    """Its name in the block."""
+    names: tuple[str, ...]
+    linear: nn.Module
+    ends: tuple[int, ...]
+    factors: tuple[mx.array, mx.array] | None = None
+    """[inputs, ranks of all] and [ranks of all, outputs of all], while a loss is computed."""
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Of the factors, among a loss's arguments."""
+        return f"{self.path}.joint_a", f"{self.path}.joint_b"
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """[1, tokens, outputs of all]."""
+        assert self.factors is not None
+        rows = x.reshape(-1, x.shape[-1])
+        whole: mx.array = with_factors(self.linear)(rows, *self.factors)[0]
+        return whole.reshape(*x.shape[:-1], -1)
+
+
+@dataclass
+class _Columns:
+    """What each of some layers gives, computed once for all that are given the same input."""
+
+    joint: _Joint
+    card: CardBackend
+    input: mx.array | None = None
+    outputs: Sequence[mx.array] = field(default_factory=tuple)
+
+    def of(self, index: int, x: mx.array) -> mx.array:
+        """What the layer of this index gives."""
+        if x is not self.input:
+            self.input, self.outputs = x, self.card.columns(self.joint(x), self.joint.ends)
+        return self.outputs[index]
+
+
+class JointLayers:
+    """Of a model, on a GPU. Has the trained factors in an order of its own: joint ones, then the others."""
+
+    def __init__(self, joints: list[_Joint], trained: TrainedArrays, card: CardBackend) -> None:
+        self.trained = trained
+        self._joints, self._card = joints, card
+        self._gated = {joint.path: _activation(joint, card) for joint in joints}
+        places, total = trained.places(), trained.size
+        indices: dict[str, NDArray[np.int32]] = {}
+        for joint in self._joints:
+            layers = [f"{joint.path}.{name}" for name in joint.names]
+            downs, ups = ([places.pop(f"{one}.lora_{k}") for one in layers] for k in "ab")
+            joined = np.concatenate(downs, axis=1), _along_diagonal(ups, total)
+            indices |= dict(zip(joint.keys, joined, strict=True))
+        indices |= places
+        flat = np.concatenate([index.reshape(-1) for index in indices.values()])
+        known = np.flatnonzero(flat < total)
+        back = np.empty(total, np.int32)
+        back[flat[known]] = known
+        self._layout = Layout({name: mx.zeros(index.shape) for name, index in indices.items()})
+        self._index, self._back = mx.array(flat), mx.array(back)
+        mx.eval(self._index, self._back)
+
+    def parts(self, vector: mx.array, dtype: mx.Dtype) -> dict[str, mx.array]:
+        """The factors in `vector`, which has them in the order of `TrainedArrays`."""
+        zero = mx.zeros(1, vector.dtype)  # what a diagonal leaves free
+        return self._layout.arrays(mx.concatenate([vector, zero])[self._index], dtype)
+
+    def vector(self, arrays: Mapping[str, mx.array]) -> mx.array:
+        """[elements] of arrays as `parts` gives them, in the order of `TrainedArrays`."""
+        return self._layout.vector(arrays)[self._back]
+
+    @contextmanager
+    def given(self, factors: Mapping[str, mx.array]) -> Iterator[None]:
+        """Inside, the model computes with these factors, as `parts` gives them."""
+        joint_keys = {key for joint in self._joints for key in joint.keys}
+        self.trained.put({key: value for key, value in factors.items() if key not in joint_keys})
+        with ExitStack() as changes:
+            for joint in self._joints:
+                joint.factors = cast(
+                    tuple[mx.array, mx.array], tuple(factors[key] for key in joint.keys)
+                )
+                activation = self._gated[joint.path]
+                if activation is None:
+                    _enter_columns(changes, joint, self._card)
+                else:
+                    mlp = getattr(joint.block, joint.owner)
+                    proxy = Proxy(mlp, _gated_mlp(joint, mlp, activation))
+                    changes.enter_context(replaced(joint.block, joint.owner, proxy))
+            yield
+        for joint in self._joints:
+            joint.factors = None
+
+
+def of(model: nn.Module, trained: TrainedArrays) -> JointLayers | None:
+    """Of a model of which LoRA's factors alone are trained; None where nothing can be joined. The weights of
+    joined layers become parts of one array each."""
+    card = backend.on_card()
+    if card is None or not split_head.is_separable(model):
+        return None
+    known: JointLayers | None = getattr(model, _NAME, None)
+    if known is None or known.trained is not trained:
+        joints = _joints(model)
+        known = JointLayers(joints, trained, card) if joints else None
+        setattr(model, _NAME, known)
+    return known
+
+
+def _joints(model: nn.Module) -> list[_Joint]:
+    paths = {id(module): path for path, module in model.named_modules()}
+    found = []
+    for block in split_head.blocks(model):
+        for owner, names in (("self_attn", _QKV), ("mlp", _GATE_UP)):
+            part = getattr(block, owner, None)
+            if not isinstance(part, nn.Module):
+                continue
+            own = tuple(name for name in names if type(part.get(name)) is CheapLoRALinear)
+            layers = [part[name] for name in own]
+            if any(layer.dropout._p_1 < 1 for layer in layers):
+                continue
+            linear = _joined([layer.linear for layer in layers])
+            if linear is not None:
+                ends = tuple(accumulate(layer.lora_b.shape[1] for layer in layers))
+                found.append(_Joint(paths[id(part)], block, owner, own, linear, ends))
+    return found
+
+
+def _joined(linears: Sequence[nn.Module]) -> nn.Module | None:
+    """One layer with all their outputs; their arrays become parts of its own. None if they differ in more
+    than in how many outputs they have."""
+    if len(linears) < 2 or type(linears[0]) not in (nn.Linear, nn.QuantizedLinear):
+        return None
+    kinds = {
+        (
+            type(linear),
+            *((key, value.dtype, value.shape[1:]) for key, value in linear.items()),
+            *(getattr(linear, name, None) for name in ("group_size", "bits", "mode")),
+        )
+        for linear in linears
+    }
+    if len(kinds) > 1:
+        return None
+    whole = copy.copy(linears[0])
+    for key in whole:
+        whole[key] = mx.concatenate([linear[key] for linear in linears])
+        ends = list(accumulate(linear[key].shape[0] for linear in linears))
+        parts = mx.split(whole[key], ends[:-1])
+        for linear, part in zip(linears, parts, strict=True):
+            linear[key] = part
+        mx.eval(whole[key], parts)
+    return whole
+
+
+def _along_diagonal(blocks: Sequence[NDArray[np.int32]], other: int) -> NDArray[np.int32]:
+    """Blocks [ranks, outputs] along a diagonal, `other` elsewhere."""
+    rows, columns = zip(*(block.shape for block in blocks), strict=True)
+    whole = np.full((sum(rows), sum(columns)), other, np.int32)
+    for block, bottom, right in zip(blocks, accumulate(rows), accumulate(columns), strict=True):
+        whole[bottom - block.shape[0] : bottom, right - block.shape[1] : right] = block
+    return whole
+
+
+def _enter_columns(changes: ExitStack, joint: _Joint, card: CardBackend) -> None:
+    """The joined layers take their part of one product, until `changes` are undone."""
+    columns, part = _Columns(joint, card), getattr(joint.block, joint.owner)
+    for index, name in enumerate(joint.names):
+        proxy = Proxy(part[name], partial(columns.of, index), is_parent=True)
+        changes.enter_context(replaced(part, name, proxy))
+
+
+def _activation(joint: _Joint, card: CardBackend) -> Activation | None:
+    """What an MLP of this class makes of gate and up, tried on a few values; None if it is none of ours,
+    or no MLP."""
+    part = getattr(joint.block, joint.owner)
+    inner = joint.ends[0]
+    if joint.names != _GATE_UP or joint.ends[1] != 2 * inner or "down_proj" not in part:
+        return None
+    whole = 2 * mx.random.normal((1, 4, 2 * inner), key=mx.random.key(0))  # float32
+    calls = {
+        "gate_proj": lambda _: whole[..., :inner],
+        "up_proj": lambda _: whole[..., inner:],
+        "down_proj": lambda x: x,
+    }
+    try:
+        with ExitStack() as changes:
+            for name, call in calls.items():
+                changes.enter_context(replaced(part, name, Proxy(part[name], call)))
+            expected = part(whole)
+        # GELU and its approximation by tanh differ by more.
+        limit = 1e-5 * mx.abs(expected).max()
+        fitting = (one for one in card.gated if mx.abs(one(whole) - expected).max() <= limit)
+        return next(fitting, None)
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _gated_mlp(joint: _Joint, mlp: nn.Module, activation: Activation) -> Activation:
+    """An MLP that keeps what gate and up give, and computes their activation again."""
+
+    def call(x: mx.array) -> mx.array:
+        down = mlp.down_proj
+        compute = checkpointing.again(down, nullcontext, lambda whole: down(activation(whole)))
+        return compute(down.trainable_parameters(), joint(x))
+
+    return call
