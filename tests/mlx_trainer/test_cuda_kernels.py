@@ -6,7 +6,7 @@ padded rows on the user's machine (`doctor --full`) and by `benchmarks/gpu.py`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from mlx_finetuning.mlx_trainer.kernels.cuda_kernels import Spans
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.model.lora import with_factors
 from mlx_finetuning.mlx_trainer.parallel import workload
-from mlx_finetuning.mlx_trainer.training import checkpoints, memory_fit
+from mlx_finetuning.mlx_trainer.training import checkpoints, layout_trial, memory_fit
 from mlx_finetuning.mlx_trainer.training.memory_watch import MemoryWatch
+from mlx_finetuning.progress import silent
 from support.card import card
 from support.model_classes import CLASSES, examples, model_of, named, plain
 from support.recorded_run import rows
@@ -79,6 +80,26 @@ def test_by_kernels_loss_and_every_gradient_are_those_of_examples_alone(
     activation = "joint geglu" if kind.startswith("gemma") else "joint swiglu"
     joined = {"swiglu"} if kind == "phi3" else {activation, "columns"}
     assert {"attention", "rope", "rms_norm", "concatenated", *joined} <= {*used}
+
+
+@pytest.mark.parametrize("is_wrong", [False, True])
+def test_what_kernels_get_wrong_is_told_by_the_trial_of_layouts(
+    is_wrong: bool, tiny: LoadedModel, on_cpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = card([])
+
+    def columns(whole: mx.array, ends: tuple[int, ...]) -> Sequence[mx.array]:
+        *others, last = right.columns(whole, ends)
+        return [*others, 1.1 * last if is_wrong else last]
+
+    stand_in = dataclasses.replace(right, columns=columns)
+    monkeypatch.setattr(backend, "on_card", lambda: stand_in)
+    monkeypatch.setattr(backward, "gradient_of", backward.compiled)  # as on a GPU
+    monkeypatch.setattr(layout_trial, "ROUNDS", 0)
+    config = TrainConfig(batch_size=4, rank=4)
+    found = {trial.layout: trial for trial in layout_trial.trials(tiny, rows(8), config, silent)}
+    assert found["packed"].agrees == (not is_wrong)
+    assert found["padded"].agrees == (not is_wrong)  # by the joined layers, too
 
 
 def test_class_that_the_kernels_do_not_fit_is_masked(
@@ -200,6 +221,65 @@ def test_kernel_is_given_its_arrays_and_numbers_by_name(monkeypatch: pytest.Monk
     assert signature + "__nv_bfloat16* out, int vectors)" in source
     assert [call["scalars"] for call in launched] == [[160], [96]]
     assert [call["output_shapes"] for call in launched] == [[(20, 64)], [(12, 64)]]
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """What a GPU is asked to launch; its outputs are ones."""
+    calls: list[dict[str, Any]] = []
+
+    def launch(**named: Any) -> list[mx.array]:
+        calls.append(named)
+        outputs = zip(named["output_shapes"], named["output_dtypes"], strict=True)
+        return [mx.ones(shape, dtype) for shape, dtype in outputs]
+
+    monkeypatch.setattr(cuda_compiler, "machine_code", lambda source: source.encode())
+    monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", launch)
+    cuda_kernels._machine_code.cache_clear()
+    yield calls
+    cuda_kernels._machine_code.cache_clear()
+
+
+def test_columns_of_joined_layers_are_divided_and_joined_by_one_kernel_each(
+    launched: list[dict[str, Any]],
+) -> None:
+    whole = mx.zeros((1, 20, 64), mx.bfloat16)
+    parts, [back] = mx.vjp(
+        lambda whole: tuple(cuda_kernels.columns(whole, (32, 48, 64))),
+        [whole],
+        [mx.zeros((1, 20, width), mx.bfloat16) for width in (32, 16, 16)],
+    )
+    assert [part.shape for part in parts] == [(1, 20, 32), (1, 20, 16), (1, 20, 16)]
+    assert back.shape == whole.shape
+    split, join = launched
+    assert split["scalars"] == join["scalars"] == [20 * 64 // 8]
+    call = "(whole, {part0, part1, part2}, {32, 48, 64}, vectors);"
+    assert f"elementwise::split_columns{call}".encode() in split["compiled_source"]
+    assert f"elementwise::join_columns{call}".encode() in join["compiled_source"]
+
+
+@pytest.mark.parametrize(("function", "activation"), [("swiglu", "silu"), ("geglu", "gelu")])
+def test_activation_of_joined_layers_is_one_kernel_each_way(
+    function: str, activation: str, launched: list[dict[str, Any]]
+) -> None:
+    whole = mx.zeros((1, 20, 64), mx.float16)
+    joint = getattr(cuda_kernels, f"joint_{function}")
+    [out], [back] = mx.vjp(joint, [whole], [whole[..., :32]])
+    assert out.shape == (1, 20, 32) and back.shape == whole.shape
+    for name, call in zip(("gated", "gated_gradients"), launched, strict=True):
+        assert f"elementwise::{name}<elementwise::{activation}>".encode() in call["compiled_source"]
+        assert call["scalars"] == [32, 20 * 32 // 8]
+
+
+def test_joined_layers_of_other_types_and_widths_are_left_to_mlx() -> None:
+    for whole in (mx.random.normal((2, 3, 32)), mx.random.normal((2, 3, 24)).astype(mx.bfloat16)):
+        inner = whole.shape[-1] // 2
+        gate, up = whole[..., :inner], whole[..., inner:]
+        assert mx.array_equal(cuda_kernels.joint_swiglu(whole), activations.swiglu(gate, up))
+        assert mx.array_equal(cuda_kernels.joint_geglu(whole), nn.gelu_approx(gate) * up)
+        parts = cuda_kernels.columns(whole, (4, 2 * inner))
+        assert mx.array_equal(mx.concatenate(parts, axis=-1), whole)
+        assert [part.shape[-1] for part in parts] == [4, 2 * inner - 4]
 
 
 # --- rows ------------------------------------------------------------------------------------

@@ -90,12 +90,29 @@ def test_layers_with_dropout_stay_apart(used: list[str]) -> None:
     assert joint_layers.of(model, trainable.of(model)) is None
 
 
-@pytest.mark.parametrize("activation", [nn.gelu, nn.relu])
+def test_layers_of_many_ranks_stay_apart(used: list[str]) -> None:
+    """Zeros beside the blocks of B would be most of their products."""
+    require_plain_gradients(adapted(rank=joint_layers.LARGEST_RANK + 1), used)
+    assert not {"columns", "joint swiglu"} & {*used}
+
+
+def test_mlp_keeps_no_activation(used: list[str]) -> None:
+    model = adapted()
+    step = backward.compiled(model)
+    used.clear()
+    step(batches.packed(examples()))
+    assert used.count("joint swiglu") == 2 * len(model.layers)  # once more for the gradients
+
+
+def limited(gate: mx.array) -> mx.array:
+    """SiLU of what is not too large, as in Step 3.5."""
+    return mx.minimum(nn.silu(gate), 16)
+
+
+@pytest.mark.parametrize("activation", [nn.gelu, nn.relu, limited])
 def test_mlp_with_another_activation_computes_it_itself(
     activation: Any, used: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """GELU is not its approximation by tanh."""
-
     def call(self: Any, x: mx.array) -> mx.array:
         output: mx.array = self.down_proj(activation(self.gate_proj(x)) * self.up_proj(x))
         return output
@@ -103,6 +120,19 @@ def test_mlp_with_another_activation_computes_it_itself(
     monkeypatch.setattr(llama.MLP, "__call__", call)
     require_plain_gradients(adapted(), used)
     assert "columns" in used and not {"joint swiglu", "joint geglu"} & {*used}
+
+
+def test_class_whose_head_cannot_be_run_apart_is_trained_layer_by_layer(used: list[str]) -> None:
+    """Phi 1 and 2, whose final norm has another name."""
+    module = importlib.import_module("mlx_lm.models.phi")
+    settings = {"model_type": "phi", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 300}
+    sizes = {"num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 96}
+    model = module.Model(module.ModelArgs.from_dict({**settings, **sizes}))
+    adapters.attach(model, TrainConfig(rank=4, alpha=8.0))
+    expected = backward.uncompiled(model)(batches.padded(examples()))[0].item()
+    value, found = backward.compiled(model)(batches.padded(examples()))
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+    assert [*found] == ["all"]
 
 
 def test_layer_that_is_given_something_else_takes_that(

@@ -22,7 +22,7 @@ from mlx_finetuning.mlx_trainer.gradient.joint_layers import JointLayers
 from mlx_finetuning.mlx_trainer.gradient.objectives import Item
 from mlx_finetuning.mlx_trainer.gradient.skipped_work import ActivationCache
 from mlx_finetuning.mlx_trainer.kernels.cuda_kernels import Spans
-from mlx_finetuning.mlx_trainer.model import flat_arrays, lora, split_head, trainable
+from mlx_finetuning.mlx_trainer.model import flat_arrays, lora, trainable
 
 Arrays = dict[str, mx.array]
 
@@ -50,13 +50,14 @@ Gradient = Callable[[Any], tuple[mx.array, Any]]
 """A batch's loss, and behind it the marks, if it has any; the gradients of the loss."""
 
 
-def gradient_for(model: nn.Module, config: TrainConfig) -> Gradient:
-    """What computes the loss that `config` asks for, and its gradients, of a batch."""
+def gradient_for(model: nn.Module, config: TrainConfig, *, is_compiled: bool = True) -> Gradient:
+    """What computes the loss that `config` asks for, and its gradients, of a batch; as `gradient_of` does,
+    or without compiling."""
     options = loss.LossOptions.of(model, config)
     objective = objectives.of(config)
     if objective.is_per_item:
         return per_item(model, lambda batch: objective.summed(model, batch, config, options))
-    return gradient_of(model, options)
+    return gradient_of(model, options) if is_compiled else uncompiled(model, options)
 
 
 def per_item(model: nn.Module, summed: Callable[[Any], mx.array]) -> Gradient:
@@ -80,8 +81,11 @@ def gradient_of(model: nn.Module, options: loss.LossOptions = loss.PLAIN) -> Gra
 
     On the CPU each new shape would start the C++ compiler, and nothing would be gained.
     """
-    if mx.default_device() != mx.cpu:
-        return compiled(model, options)
+    return uncompiled(model, options) if mx.default_device() == mx.cpu else compiled(model, options)
+
+
+def uncompiled(model: nn.Module, options: loss.LossOptions = loss.PLAIN) -> Gradient:
+    """By `loss.summed`, operation by operation, each layer by itself."""
     gradient: Gradient = nn.value_and_grad(model, lambda batch: loss.summed(model, batch, options))
     return gradient
 
@@ -155,7 +159,7 @@ def _step_of_vector(
     """Of all factors in `vector`: cast to the type of the model's weights at once, and each scaled by
     the root of LoRA's scale, so that their products are scaled by the whole."""
     model, trained = summed.model, summed.trained
-    dtype = split_head.norm(model).weight.dtype
+    dtype = lora.dtype(model)
     # Not differentiated: the derivative of cutting a vector into n parts is n vectors.
     factors = trained.parts((vector * root).astype(dtype), dtype)  # each [in, rank] or [rank, out]
     with lora.unscaled(model):

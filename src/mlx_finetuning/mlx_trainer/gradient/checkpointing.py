@@ -26,8 +26,8 @@ from mlx_finetuning.mlx_trainer.model.patching import Proxy, replaced
 Arrangement = Callable[[], AbstractContextManager[Any]]
 """Enters what replaces parts of the model during an update."""
 
-_ATTENTION = (("q_proj", "k_proj", "v_proj"), ("qkv_proj",))
-_MLP = (("gate_proj", "up_proj"), ("gate_up_proj",))
+ATTENTION = (("q_proj", "k_proj", "v_proj"), ("qkv_proj",))
+MLP = (("gate_proj", "up_proj"), ("gate_up_proj",))
 """Names of the linear layers that take a part's input, one tuple per way of building it."""
 
 
@@ -114,7 +114,7 @@ def parts(model: nn.Module) -> tuple[Part, ...]:
     tried: dict[tuple[type, tuple[str, ...]], bool] = {}
     found = []
     blocks = enumerate(split_head.blocks(model))
-    ways = [("mlp", names) for names in _MLP] + [("self_attn", names) for names in _ATTENTION]
+    ways = [("mlp", names) for names in MLP] + [("self_attn", names) for names in ATTENTION]
     for (layer, block), (owner, names) in itertools.product(blocks, ways):
         part = getattr(block, owner, None)
         if isinstance(part, nn.Module) and all(name in part for name in names):

@@ -11,10 +11,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import cast
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -30,13 +30,15 @@ from mlx_finetuning.mlx_trainer.model.lora import CheapLoRALinear, with_factors
 from mlx_finetuning.mlx_trainer.model.patching import Proxy, replaced
 from mlx_finetuning.mlx_trainer.model.trainable import TrainedArrays
 
-_QKV, _GATE_UP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
+LARGEST_RANK = 32
+"""Of joined layers: the zeros beside B's blocks are multiplied too, 3% of 8B's products at this rank."""
+_QKV, _GATE_UP = checkpointing.ATTENTION[0], checkpointing.MLP[0]
 _NAME = "_joint_layers"
 Activation = Callable[[mx.array], mx.array]
 """[..., 2 * inner], gate and up, to [..., inner]."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Joint:
     """Layers of one owner as one: `owner.names[i]` gives the columns behind `ends[i - 1]` of `linear`."""
 
@@ -48,35 +50,41 @@ class _Joint:
     names: tuple[str, ...]
     linear: nn.Module
     ends: tuple[int, ...]
-    factors: tuple[mx.array, mx.array] | None = None
-    """[inputs, ranks of all] and [ranks of all, outputs of all], while a loss is computed."""
+
+    @property
+    def part(self) -> Any:
+        """The owner: an attention or an MLP."""
+        return getattr(self.block, self.owner)
 
     @property
     def keys(self) -> tuple[str, str]:
-        """Of the factors, among a loss's arguments."""
+        """Of the factors [inputs, ranks of all] and [ranks of all, outputs of all], among a loss's arguments."""
         return f"{self.path}.joint_a", f"{self.path}.joint_b"
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """[1, tokens, outputs of all]."""
-        assert self.factors is not None
+    def product(self, factors: Mapping[str, mx.array], x: mx.array) -> mx.array:
+        """[..., outputs of all] for x [..., inputs]."""
         rows = x.reshape(-1, x.shape[-1])
-        whole: mx.array = with_factors(self.linear)(rows, *self.factors)[0]
+        down, up = (factors[key] for key in self.keys)
+        whole: mx.array = with_factors(self.linear)(rows, down, up)[0]
         return whole.reshape(*x.shape[:-1], -1)
 
 
 @dataclass
 class _Columns:
-    """What each of some layers gives, computed once for all that are given the same input."""
+    """What each of some layers gives. Computed once for calls with the same array that follow one another,
+    as an attention makes them; a layer that is given another one has all computed again."""
 
-    joint: _Joint
+    product: Callable[[mx.array], mx.array]
+    """Of all layers."""
+    ends: tuple[int, ...]
     card: CardBackend
     input: mx.array | None = None
-    outputs: Sequence[mx.array] = field(default_factory=tuple)
+    outputs: Sequence[mx.array] = ()
 
     def of(self, index: int, x: mx.array) -> mx.array:
         """What the layer of this index gives."""
         if x is not self.input:
-            self.input, self.outputs = x, self.card.columns(self.joint(x), self.joint.ends)
+            self.input, self.outputs = x, self.card.columns(self.product(x), self.ends)
         return self.outputs[index]
 
 
@@ -86,7 +94,7 @@ class JointLayers:
     def __init__(self, joints: list[_Joint], trained: TrainedArrays, card: CardBackend) -> None:
         self.trained = trained
         self._joints, self._card = joints, card
-        self._gated = {joint.path: _activation(joint, card) for joint in joints}
+        self._activations = {joint.path: _activation(joint, card) for joint in joints}
         places, total = trained.places(), trained.size
         indices: dict[str, NDArray[np.int32]] = {}
         for joint in self._joints:
@@ -119,33 +127,39 @@ class JointLayers:
         self.trained.put({key: value for key, value in factors.items() if key not in joint_keys})
         with ExitStack() as changes:
             for joint in self._joints:
-                joint.factors = cast(
-                    tuple[mx.array, mx.array], tuple(factors[key] for key in joint.keys)
-                )
-                activation = self._gated[joint.path]
-                if activation is None:
-                    _enter_columns(changes, joint, self._card)
-                else:
-                    mlp = getattr(joint.block, joint.owner)
-                    proxy = Proxy(mlp, _gated_mlp(joint, mlp, activation))
+                product = partial(joint.product, factors)
+                activation = self._activations[joint.path]
+                if activation is not None:
+                    # No layers of its own are seen in it, so `checkpointing.selective` leaves it alone.
+                    proxy = Proxy(joint.part, _gated_mlp(joint.part, product, activation))
                     changes.enter_context(replaced(joint.block, joint.owner, proxy))
+                    continue
+                part = joint.part
+                columns = _Columns(product, joint.ends, self._card)
+                for index, name in enumerate(joint.names):
+                    proxy = Proxy(part[name], partial(columns.of, index), is_parent=True)
+                    changes.enter_context(replaced(part, name, proxy))
             yield
-        for joint in self._joints:
-            joint.factors = None
 
 
 def of(model: nn.Module, trained: TrainedArrays) -> JointLayers | None:
     """Of a model of which LoRA's factors alone are trained; None where nothing can be joined. The weights of
     joined layers become parts of one array each."""
     card = backend.on_card()
-    if card is None or not split_head.is_separable(model):
+    # In the joint order an adapter is at most three times as long, and places are 32 bits wide.
+    if card is None or not split_head.is_separable(model) or 3 * trained.size >= 1 << 31:
         return None
     known: JointLayers | None = getattr(model, _NAME, None)
-    if known is None or known.trained is not trained:
-        joints = _joints(model)
-        known = JointLayers(joints, trained, card) if joints else None
-        setattr(model, _NAME, known)
-    return known
+    if known is not None and known.trained is trained:
+        return known
+    # What an earlier adapter had joined is let go of first, or the weights would be there twice.
+    setattr(model, _NAME, None)
+    del known
+    joints = _joints(model)
+    mx.clear_cache()  # of the layers' former weights
+    found = JointLayers(joints, trained, card) if joints else None
+    setattr(model, _NAME, found)
+    return found
 
 
 def _joints(model: nn.Module) -> list[_Joint]:
@@ -158,13 +172,18 @@ def _joints(model: nn.Module) -> list[_Joint]:
                 continue
             own = tuple(name for name in names if type(part.get(name)) is CheapLoRALinear)
             layers = [part[name] for name in own]
-            if any(layer.dropout._p_1 < 1 for layer in layers):
+            ranks = [layer.lora_a.shape[1] for layer in layers]
+            if max(ranks, default=0) > LARGEST_RANK or any(map(_drops, layers)):
                 continue
             linear = _joined([layer.linear for layer in layers])
             if linear is not None:
                 ends = tuple(accumulate(layer.lora_b.shape[1] for layer in layers))
                 found.append(_Joint(paths[id(part)], block, owner, own, linear, ends))
     return found
+
+
+def _drops(layer: CheapLoRALinear) -> bool:
+    return bool(layer.dropout._p_1 < 1)
 
 
 def _joined(linears: Sequence[nn.Module]) -> nn.Module | None:
@@ -202,46 +221,45 @@ def _along_diagonal(blocks: Sequence[NDArray[np.int32]], other: int) -> NDArray[
     return whole
 
 
-def _enter_columns(changes: ExitStack, joint: _Joint, card: CardBackend) -> None:
-    """The joined layers take their part of one product, until `changes` are undone."""
-    columns, part = _Columns(joint, card), getattr(joint.block, joint.owner)
-    for index, name in enumerate(joint.names):
-        proxy = Proxy(part[name], partial(columns.of, index), is_parent=True)
-        changes.enter_context(replaced(part, name, proxy))
-
-
 def _activation(joint: _Joint, card: CardBackend) -> Activation | None:
-    """What an MLP of this class makes of gate and up, tried on a few values; None if it is none of ours,
-    or no MLP."""
-    part = getattr(joint.block, joint.owner)
-    inner = joint.ends[0]
-    if joint.names != _GATE_UP or joint.ends[1] != 2 * inner or "down_proj" not in part:
+    """The one of a GPU's activations that an MLP of this class has; None if it is none, or no MLP."""
+    if joint.names != _GATE_UP or "down_proj" not in joint.part:
         return None
-    whole = 2 * mx.random.normal((1, 4, 2 * inner), key=mx.random.key(0))  # float32
+    inner = joint.ends[0]
+    whole = mx.random.normal((4, 2 * inner), key=mx.random.key(0))  # float32
+    whole *= mx.array([[0.01], [2.0], [100.0], [1000.0]])  # some classes limit large values
+    try:
+        expected = _activated(joint.part, whole[None], inner)[0]
+        # GELU and its approximation by tanh differ by more.
+        limit = 1e-5 * mx.abs(expected).max(axis=-1, keepdims=True)
+        fitting = (one for one in card.gated if (mx.abs(one(whole) - expected) <= limit).all())
+        return next(fitting, None)
+    except (AttributeError, TypeError, ValueError, KeyError):
+        return None
+
+
+def _activated(mlp: nn.Module, whole: mx.array, inner: int) -> mx.array:
+    """What an MLP gives to its last layer, where gate and up give [..., 2 * inner]."""
     calls = {
         "gate_proj": lambda _: whole[..., :inner],
         "up_proj": lambda _: whole[..., inner:],
         "down_proj": lambda x: x,
     }
-    try:
-        with ExitStack() as changes:
-            for name, call in calls.items():
-                changes.enter_context(replaced(part, name, Proxy(part[name], call)))
-            expected = part(whole)
-        # GELU and its approximation by tanh differ by more.
-        limit = 1e-5 * mx.abs(expected).max()
-        fitting = (one for one in card.gated if mx.abs(one(whole) - expected).max() <= limit)
-        return next(fitting, None)
-    except (AttributeError, TypeError, ValueError):
-        return None
+    with ExitStack() as changes:
+        for name, call in calls.items():
+            changes.enter_context(replaced(mlp, name, Proxy(mlp[name], call)))
+        activated: mx.array = mlp(whole)
+        return activated
 
 
-def _gated_mlp(joint: _Joint, mlp: nn.Module, activation: Activation) -> Activation:
+def _gated_mlp(
+    mlp: Any, product: Callable[[mx.array], mx.array], activation: Activation
+) -> Callable[[mx.array], mx.array]:
     """An MLP that keeps what gate and up give, and computes their activation again."""
 
     def call(x: mx.array) -> mx.array:
         down = mlp.down_proj
         compute = checkpointing.again(down, nullcontext, lambda whole: down(activation(whole)))
-        return compute(down.trainable_parameters(), joint(x))
+        return compute(down.trainable_parameters(), product(x))
 
     return call

@@ -101,6 +101,13 @@ def common_scale(model: nn.Module) -> float | None:
     return float(scales.pop()) if len(scales) == 1 else None
 
 
+def dtype(model: nn.Module) -> mx.Dtype:
+    """Of what goes through the model's LoRA layers."""
+    layer = _layers(model)[0].linear
+    found: mx.Dtype = (layer.scales if "scales" in layer else layer.weight).dtype
+    return found
+
+
 @contextmanager
 def unscaled(model: nn.Module) -> Iterator[None]:
     """Inside, LoRA layers take their factors as they are."""

@@ -1,5 +1,5 @@
 """Each batch layout that this device can compute, tried on one update: its gradient against that of
-padded examples, and its time. A trial changes nothing of what runs choose.
+padded examples by MLX alone, and its time. A trial changes nothing of what runs choose.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from mlx_finetuning.language import N_, _
 from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.gradient import backward, objectives
 from mlx_finetuning.mlx_trainer.gradient.backward import Sums
-from mlx_finetuning.mlx_trainer.model import adapters, split_head
+from mlx_finetuning.mlx_trainer.gradient.objectives import Item
+from mlx_finetuning.mlx_trainer.model import adapters, split_head, trainable
 from mlx_finetuning.mlx_trainer.model.load import LoadedModel
 from mlx_finetuning.mlx_trainer.parallel import workload
 from mlx_finetuning.progress import Progress, Step
@@ -52,6 +53,7 @@ def trials(
         layouts["concatenated"] = batches.CONCATENATED
     chosen = workload.batch_layout(loaded.model, len(loaded.tokenizer.vocab), config)
     gradient = backward.gradient_for(loaded.model, config)
+    expected = _by_padded_rows(loaded, config, update)
     sums: dict[str, Sums] = {}
     seconds = {name: float("inf") for name in layouts}
     # The first round compiles; then in alternation, so that other work on the machine meets all.
@@ -59,23 +61,31 @@ def trials(
         for name, layout in layouts.items():
             began_s = time.perf_counter()
             found = backward.sums_of_examples(gradient, layout, None, update, (config.seed,))
-            sums[name] = found.waited_for()
+            sums[name] = found.waited_for().joined(trainable.of(loaded.model))
             if number:
                 seconds[name] = min(seconds[name], time.perf_counter() - began_s)
         progress(Step(_(STAGE), number, ROUNDS))
     is_exact = split_head.norm(loaded.model).weight.dtype == mx.float32
     tolerance = FLOAT32_TOLERANCE if is_exact else HALF_TOLERANCE
-    expected = sums["padded"].gradients
     return tuple(
         LayoutTrial(
             layout=name,
             seconds=round(seconds[name], 5),
-            difference=(difference := relative_difference(sums[name].gradients, expected)),
+            difference=(
+                difference := relative_difference(sums[name].gradients, expected.gradients)
+            ),
             agrees=difference <= tolerance,
             is_chosen=layouts[name] == chosen,
         )
         for name in layouts
     )
+
+
+def _by_padded_rows(loaded: LoadedModel, config: TrainConfig, update: Sequence[Item]) -> Sums:
+    """By MLX's own operations, layer by layer, where a GPU has kernels of ours and layers that are joined."""
+    plain = backward.gradient_for(loaded.model, config, is_compiled=False)
+    sums = backward.sums_of_examples(plain, batches.PADDED, None, update, (config.seed,))
+    return sums.waited_for().joined(trainable.of(loaded.model))
 
 
 def relative_difference(found: Mapping[str, mx.array], expected: Mapping[str, mx.array]) -> float:

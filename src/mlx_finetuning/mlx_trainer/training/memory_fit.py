@@ -199,8 +199,8 @@ def weights_bytes(folder: Path) -> int:
 
 def measured(work: Workload, examples: list[Item]) -> Need:
     """What the gradient of these examples takes in this process."""
+    gradient = backward.gradient_for(work.loaded.model, work.config)  # which may hold arrays
     fixed = used_memory() if mx.default_device() == mx.cpu else mx.get_active_memory()
-    gradient = backward.gradient_for(work.loaded.model, work.config)
     team = GradientTeam(work.loaded.model, work.layout, gradient)
     mx.reset_peak_memory()
     before = mx.get_active_memory()
