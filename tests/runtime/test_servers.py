@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 RUN = finished_run.RUN
 HELLO = [{"role": "user", "content": "あなたは誰ですか？"}]
+SERVERS = shutil.ignore_patterns("jobs")
+"""Left out of copies: a living server replaces its status while it is being copied."""
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,12 @@ def processes_of(workspace: Workspace) -> list[list[str]]:
     """Command lines of living processes that work on the workspace."""
     listed = (process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"]))
     return [words for words in listed if any(str(workspace.root) in word for word in words)]
+
+
+def copy_run(studio: Studio, name: str) -> None:
+    """The run once more, under another name."""
+    for place in (studio.workspace.run, studio.workspace.adapter):
+        shutil.copytree(place(RUN).folder, place(name).folder, ignore=SERVERS)
 
 
 def test_model_stays_loaded_between_questions(studio: Studio) -> None:
@@ -194,7 +202,7 @@ def test_last_answer_is_gone_on_with(studio: Studio, engine: str) -> None:
 
 
 def test_file_whose_base_is_gone_is_asked_in_the_same_way(studio: Studio, tmp_path: Path) -> None:
-    shutil.copytree(studio.workspace.root, tmp_path / "copy")
+    shutil.copytree(studio.workspace.root, tmp_path / "copy", ignore=SERVERS)
     orphaned = Studio(Workspace(tmp_path / "copy"))
     experiment = orphaned.workspace.run(RUN).experiment
     record = json.loads(experiment.read_text(encoding="utf-8"))
@@ -454,8 +462,7 @@ def test_runs_of_one_base_are_served_together_and_chosen_by_each_request(studio:
     import openai
 
     other = f"{RUN}-2"
-    shutil.copytree(studio.workspace.run(RUN).folder, studio.workspace.run(other).folder)
-    shutil.copytree(studio.workspace.adapter(RUN).folder, studio.workspace.adapter(other).folder)
+    copy_run(studio, other)
     finished_run.set_scale(studio.workspace.adapter(other).folder, 0.0)
     with studio.chat.serve(RUN, beside=[other, RUN]) as server:
         assert server.engine == "mlx", "a GGUF file holds one run"
@@ -478,8 +485,7 @@ def test_runs_that_cannot_be_served_together_are_refused(
 ) -> None:
     other = f"{RUN}-{engine or 'any'}"
     folder = studio.workspace.run(other)
-    shutil.copytree(studio.workspace.run(RUN).folder, folder.folder)
-    shutil.copytree(studio.workspace.adapter(RUN).folder, studio.workspace.adapter(other).folder)
+    copy_run(studio, other)
     record = files.read_json(folder.experiment)
     files.write_json(folder.experiment, {**record, "model_fingerprint": "another"})
     with (
