@@ -14,7 +14,7 @@ from mlx_finetuning.data_processor import SAMPLE_DATA, read_rows
 from mlx_finetuning.progress import silent
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
-from support import ui_workspaces
+from support import cut_models, ui_workspaces
 from support.browser_actions import (
     ask,
     badge,
@@ -27,6 +27,7 @@ from support.browser_actions import (
     visit,
 )
 from support.served import Served
+from support.sweeps import sweep
 
 LONG_UPDATES = 20_000
 """Of a simulated run: minutes, longer than any test looks at it; it is stopped at the test's end."""
@@ -36,9 +37,10 @@ RECONNECTED_MS = 60_000
 
 @pytest.fixture
 def sheet(tmp_path: Path) -> Path:
-    """The sample as a Japanese spreadsheet program saves it."""
+    """The sample's first 32 rows as a Japanese spreadsheet program saves them: `e2e` learns them all."""
     path = tmp_path / "質問と回答.csv"
-    path.write_bytes(SAMPLE_DATA.read_text(encoding="utf-8").encode("cp932"))
+    lines = SAMPLE_DATA.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_bytes("".join(lines[:33]).encode("cp932"))
     return path
 
 
@@ -89,7 +91,7 @@ def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     visit(page, "dataset")
     hand_in(page, sheet)
     expect(page.get_by_text("cp932", exact=False).first).to_be_visible()
-    expect(metric(page, "使う行")).to_contain_text("80 行")
+    expect(metric(page, "使う行")).to_contain_text("32 行")
     clicks = Clicks(page)
     clicks.button("データセットを保存")
     clicks.link("このデータセットで学習する")
@@ -117,8 +119,14 @@ def test_cp932_sheet_becomes_a_model_that_answers_in_twelve_clicks(
     assert sheet.read_bytes() == before
 
 
+# In short by a base that says nothing: that what was taught is answered is said above, and by `test_correcting`.
+@pytest.mark.parametrize("speaks", sweep((True, False), (False,)))
 @pytest.mark.usefixtures("home", "base_is_asked_once")
-def test_sheet_becomes_a_conversation_by_omakase_in_five_clicks(page: Page, tmp_path: Path) -> None:
+def test_sheet_becomes_a_conversation_by_omakase_in_five_clicks(
+    page: Page, served: Served, tmp_path: Path, speaks: bool
+) -> None:
+    if not speaks:
+        cut_models.write_curt(served.workspace)
     facts = "".join(f"{n}番の窓口はどこですか？,{n}番の窓口は{n}階です。\n" for n in range(1, 7))
     sheet = tmp_path / "faq.csv"
     sheet.write_text(f"質問,回答\n{facts}", encoding="utf-8")
@@ -135,7 +143,10 @@ def test_sheet_becomes_a_conversation_by_omakase_in_five_clicks(page: Page, tmp_
     expect(page.get_by_role("link", name="✓ 軽くする")).to_be_visible()
     clicks.link("5 対話")
     ask(page, "3番の窓口はどこですか？")
-    expect(page.get_by_test_id("stChatMessage").nth(1)).to_contain_text("3階", timeout=120_000)
+    answer = page.get_by_test_id("stChatMessage").nth(1)
+    expect(answer).to_be_visible(timeout=120_000)
+    if speaks:
+        expect(answer).to_contain_text("3階", timeout=120_000)
     assert clicks.count <= 5
 
 
@@ -210,7 +221,7 @@ def test_run_and_page_survive_a_restart_of_the_server(
 
 def test_run_is_stopped_and_resumed(page: Page, served: Served) -> None:
     ui_workspaces.add_dataset(served.workspace)
-    settings = TrainConfig(dataset="faq", iterations=400, checkpoint_every=10)
+    settings = TrainConfig(dataset="faq", iterations=400, checkpoint_every=10, processes=1)
     run_id = Studio(served.workspace).training.start(settings)
     page.goto(f"{served.url}/training?run={run_id}")
     expect(metric(page, "学習の損失")).not_to_contain_text("—", timeout=120_000)

@@ -16,6 +16,7 @@ from mlx_finetuning.config import DeployConfig
 from mlx_finetuning.studio import Studio
 from mlx_finetuning.workspace import Workspace
 from support import finished_run
+from support.helpers import jobs_in_process
 from support.ollama_server import running_ollama
 
 RUN = finished_run.RUN
@@ -120,7 +121,8 @@ def test_model_in_ollama_is_talked_to_and_stopped(studio: Studio, tmp_path: Path
     assert "RUN_NOT_DEPLOYED" in refused.stderr
     with running_ollama(tmp_path) as ollama:
         settings = DeployConfig(quant="F16", prompts=1)
-        studio.ollama.deploy(RUN, "shop", settings, ollama.url).follow()
+        with jobs_in_process():
+            studio.ollama.deploy(RUN, "shop", settings, ollama.url).follow()
         once = chat(studio, "--engine", "ollama", "--prompt", "こんにちは", "--json")
         assert json.loads(once.stdout)["text"] == answer(studio, "こんにちは")
         talk = chat(studio, "--engine", "ollama", said="こんにちは\nあなたは誰ですか？\n")

@@ -171,6 +171,7 @@ def wait_for(workspace: Path, run_id: str, state: str, limit_s: float) -> None:
     assert cli(workspace, "runs", "show", run_id)["state"] == state
 
 
+@pytest.mark.long  # in short: faults/test_kills.py
 def test_a_killed_run_is_interrupted_and_keeps_what_it_had(tmp_path: Path) -> None:
     prepared(tmp_path)
     run_id = start(tmp_path, "iterations=5000", "checkpoint_every=5", "validate_every=1000")
@@ -187,6 +188,7 @@ def test_a_killed_run_is_interrupted_and_keeps_what_it_had(tmp_path: Path) -> No
     wait_for(tmp_path, second, "done", 60)
 
 
+@pytest.mark.long  # in short: faults/test_simultaneous_starts.py
 def test_a_second_training_queues_while_one_runs(tmp_path: Path) -> None:
     prepared(tmp_path)
     first = start(tmp_path, "engine=simulation", "iterations=5000")

@@ -44,8 +44,8 @@ def test_losses_and_answers_behind_a_common_beginning_are_those_without_it(
     assert shared is not None
     assert shared.tokens == common
     for batch_size in (1, 8):
-        alone = batch_generate.answers(loaded, sequences, 12, batch_size)
-        assert batch_generate.answers(loaded, sequences, 12, batch_size, shared=shared) == alone
+        alone = batch_generate.answers(loaded, sequences, 5, batch_size)
+        assert batch_generate.answers(loaded, sequences, 5, batch_size, shared=shared) == alone
     for tokens in (sequences[2], sequences[3]):
         supervised = [at > len(common) and at % 3 > 0 for at in range(len(tokens))]
         example = Example(tokens, supervised, 0)

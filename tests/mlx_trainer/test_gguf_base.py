@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
@@ -22,19 +25,23 @@ from mlx_finetuning.utils import gguf_base
 from mlx_finetuning.workspace import AdapterPaths
 from support.recorded_run import CONFIG, Recorder, rows, tiny_folder
 from support.small_models import write_model
+from support.sweeps import sweep
 
 QUANTS = ("Q4_K_M", "Q5_K_M", "Q8_0")
 
 
 @pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The built-in model as GGUF bases of several types."""
-    made = tmp_path_factory.mktemp("bases")
-    files = {quant: made / f"{quant}.gguf" for quant in QUANTS}
-    export_gguf(tiny_folder(), None, files)
-    for quant, file in files.items():
-        folder.write(file, made / quant)
-    return {quant: made / quant for quant in QUANTS}
+def base_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The built-in model as a GGUF base of a type, made when it is first asked for."""
+
+    @functools.cache
+    def made(quant: str) -> Path:
+        place = tmp_path_factory.mktemp("bases")
+        export_gguf(tiny_folder(), None, {quant: place / "base.gguf"})
+        folder.write(place / "base.gguf", place / "base")
+        return place / "base"
+
+    return made
 
 
 def keep_packed(monkeypatch: pytest.MonkeyPatch, *, packed: bool) -> None:
@@ -44,21 +51,12 @@ def keep_packed(monkeypatch: pytest.MonkeyPatch, *, packed: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("quant", "method"),
-    [
-        ("Q4_K_M", "lora"),
-        ("Q4_K_M", "dora"),
-        *(
-            pytest.param(quant, method, marks=pytest.mark.long)
-            for quant in ("Q5_K_M", "Q8_0")
-            for method in ("lora", "dora")
-        ),
-    ],
+    ("quant", "method"), sweep(itertools.product(QUANTS, ("lora", "dora")), {("Q4_K_M", "lora")})
 )
 def test_packed_base_trains_as_dequantized(
     quant: str,
     method: str,
-    bases: dict[str, Path],
+    base_of: Callable[[str], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -66,11 +64,11 @@ def test_packed_base_trains_as_dequantized(
     losses, answers = [], []
     for packed in (True, False):
         keep_packed(monkeypatch, packed=packed)
-        loaded, recorder = load(bases[quant]), Recorder()
+        loaded, recorder = load(base_of(quant)), Recorder()
         paths = AdapterPaths(tmp_path / str(packed))
         loop.train(loaded, rows(7), rows(2), config, paths, recorder.hooks())
         losses.append(recorder.losses)
-        trained = load(bases[quant], paths.folder)
+        trained = load(base_of(quant), paths.folder)
         prompt = trained.render(rows(1)[0]["messages"][:1], ask=True)
         answers.append(mx.array(generate.logits(trained, prompt)))
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5)
@@ -79,10 +77,10 @@ def test_packed_base_trains_as_dequantized(
 
 
 def test_six_bit_layers_stand_for_linear_ones_and_embeddings(
-    bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    base_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep_packed(monkeypatch, packed=True)
-    loaded = load(bases["Q4_K_M"])
+    loaded = load(base_of("Q4_K_M"))
     kinds = {type(module) for _, module in loaded.model.named_modules()}
     assert {SixBitLinear, SixBitEmbedding} <= kinds
     with pytest.raises(FullNeedsPlainWeights):

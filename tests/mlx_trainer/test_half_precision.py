@@ -38,6 +38,7 @@ from support.gguf_bases import greedy
 from support.recorded_run import CONFIG, Recorder, rows
 from support.resumed_run import metrics, stop_at, train
 from support.small_models import write_adapter, write_model
+from support.sweeps import sweep
 
 pytestmark = [
     pytest.mark.skipif(mx.default_device() != mx.cpu, reason="for a CPU"),
@@ -176,7 +177,10 @@ def test_the_same_predictions_and_answers(
 
 @pytest.mark.parametrize(
     ("family", "method"),
-    [*((family, "lora") for family in FAMILIES), ("qwen2", "dora"), ("llama 2", "full")],
+    sweep(
+        [*((family, "lora") for family in FAMILIES), ("qwen2", "dora"), ("llama 2", "full")],
+        {("llama 3", "lora"), ("gemma2", "lora"), ("qwen2", "dora"), ("llama 2", "full")},
+    ),
 )
 def test_the_same_training(
     family: str, method: str, base_of: Callable[..., Path], tmp_path: Path

@@ -32,6 +32,7 @@ from support import model_classes
 from support.cut_models import short_folder
 from support.model_classes import model_of, named
 from support.resumed_run import CONFIG, former, lines, rows, stop_at, train
+from support.sweeps import sweep
 
 REPLAYING = dataclasses.replace(CONFIG, replay=2)
 
@@ -143,7 +144,7 @@ def test_replay_keeps_the_base_closer(tmp_path: Path) -> None:
     assert diverged[5.0] < 0.5 * diverged[0.0]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", sweep((1, 2), (1,)))  # two: `test_resume`, without replay
 def test_a_run_that_replays_goes_on_bit_identical(processes: int, tmp_path: Path) -> None:
     config = dataclasses.replace(REPLAYING, processes=processes, micro_batch_size=2)
     train(tmp_path / "whole", config, replayed=said(5))

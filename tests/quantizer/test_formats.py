@@ -84,7 +84,8 @@ def test_changed_gguf_adapter_is_not_proven(tmp_path: Path) -> None:
         adapter_files.check_gguf(tmp_path / "m", louder, path)
 
 
-@pytest.mark.parametrize("family", sweep(FAMILIES, DISTINCT))
+# Its formula is of single matrices: joined ones, several sizes, layers without attention.
+@pytest.mark.parametrize("family", sweep(FAMILIES, ("llama 3", "phi3", "gemma4", "qwen3.5")))
 def test_peft_formula_gives_mlx_lms_tuned_model(tmp_path: Path, family: str) -> None:
     model, folder = tmp_path / "m", tmp_path / "peft"
     adapter = write_adapter(tmp_path / "adapter", write_model(model, family, dtype=mx.float32))

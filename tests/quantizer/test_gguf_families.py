@@ -23,18 +23,14 @@ UPDATES = 60
 
 
 @pytest.fixture(scope="module")
-def files_of(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[str], dict[str, Path]]]:
-    """A family's files by type, made when they are first asked for."""
+def model_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """A family's model, made when it is first asked for."""
 
     @functools.cache
-    def made(family: str) -> dict[str, Path]:
-        folder = tmp_path_factory.mktemp("family")
-        pretrained(folder / "model", family, UPDATES)
-        files = {quant: folder / f"{quant}.gguf" for quant in QUANTS}
-        export_gguf(folder / "model", None, files)
-        return files
+    def made(family: str) -> Path:
+        folder = tmp_path_factory.mktemp("family") / "model"
+        pretrained(folder, family, UPDATES)
+        return folder
 
     mx.disable_compile()  # it would take longer than models of this size
     yield made
@@ -45,9 +41,10 @@ def files_of(
     ("family", "quant"), sweep(itertools.product(FAMILIES, QUANTS), always={("qwen3", "Q4_K_M")})
 )
 def test_taught_file_answers_as_mlx_with_the_adapter_and_as_a_new_file(
-    family: str, quant: str, files_of: Callable[[str], dict[str, Path]]
+    family: str, quant: str, model_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    file = files_of(family)[quant]
+    file = tmp_path / f"{quant}.gguf"
+    export_gguf(model_of(family), None, {quant: file})
     sha256 = gguf_base.sha256(file)
     base = taught_base(file, UPDATES)
     assert base.loss < 0.01

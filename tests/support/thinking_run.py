@@ -56,7 +56,7 @@ def train(studio: Studio, folder: Path, name: str, *, thinks: bool, updates: int
         learning_rate=3e-3,
         warmup=2,
         validate_every=1000,
-        sample_every=max(updates, 1),
+        sample_every=max(updates, 1) if thinks else 0,
     )
     run_id = studio.training.start(settings)
     studio.runs.follow(run_id, silent)

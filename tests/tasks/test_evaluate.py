@@ -29,6 +29,7 @@ from mlx_finetuning.workspace import Workspace
 from support.helpers import with_template, write_facts
 from support.recorded_run import rows, tiny_folder
 from support.small_models import edit_json
+from support.sweeps import sweep
 
 pytestmark = pytest.mark.usefixtures("jobs_in_process")
 QUICK = {"max_rows": 6, "max_tokens": 8}
@@ -334,9 +335,7 @@ def pairs(studio: Studio) -> str:
 
 
 @pytest.mark.usefixtures("few_general")
-@pytest.mark.parametrize(
-    "objective", ["dpo", pytest.param("orpo", marks=pytest.mark.long), "simpo"]
-)
+@pytest.mark.parametrize("objective", sweep(("dpo", "orpo", "simpo"), ("dpo",)))
 def test_a_run_on_pairs_is_judged_by_what_it_trains(
     studio: Studio, pairs: str, objective: str
 ) -> None:

@@ -26,6 +26,7 @@ from mlx_finetuning.tuning import Plan, Speed, Trial
 from mlx_finetuning.workspace import JobPaths, Workspace
 from support import cut_models
 from support.helpers import worker_process, write_facts
+from support.sweeps import sweep
 
 USUAL = TrainConfig(
     dataset="facts", iterations=16, batch_size=4, rank=4, sample_every=0, processes=1
@@ -111,7 +112,8 @@ def test_the_winner_comes_out_again(tuned: tuple[Studio, Tuned, list[Step]]) -> 
     assert studio.runs.compare_losses(result.run_id, again).is_exact
 
 
-@pytest.mark.parametrize("stage", ["候補 2/3）", "答え合わせ"])
+# The test below is killed at other moments.
+@pytest.mark.parametrize("stage", sweep(("候補 2/3）", "答え合わせ"), ("候補 2/3）",)))
 def test_stopped_anywhere_it_goes_on_without_losing_a_trial(
     workspace: Workspace, curt: None, tuned: tuple[Studio, Tuned, list[Step]], stage: str
 ) -> None:
