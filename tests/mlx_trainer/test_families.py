@@ -137,11 +137,20 @@ CLASSES: dict[str, dict[str, Any]] = {
 }
 
 
+LOOPED: dict[str, dict[str, Any]] = {
+    "nanbeige": {**COMMON, "num_loops": 2},
+    "nanbeige, one norm": {**COMMON, "num_loops": 2, "skip_loop_final_norm": True},
+    "iquestloopcoder": {**COMMON, "loop_num": 2},
+}
+
+
 def model_of(kind: str, **settings: Any) -> nn.Module:
     """A small random model with an adapter that does something."""
     mx.random.seed(3)
-    module = importlib.import_module(f"mlx_lm.models.{kind}")
-    model = module.Model(module.ModelArgs.from_dict({**CLASSES[kind], "model_type": kind}))
+    name = kind.split(",")[0]
+    module = importlib.import_module(f"mlx_lm.models.{name}")
+    known = {**(CLASSES | LOOPED)[kind], "model_type": name}
+    model = module.Model(module.ModelArgs.from_dict(known))
     model.set_dtype(mx.float32)
     model.update(tree_map(lambda value: value * 1.5, model.parameters()))
     adapters.attach(model, TrainConfig(rank=4, alpha=8.0, **settings))
@@ -294,6 +303,20 @@ def test_convolution_that_reaches_into_another_example_is_noticed(
     monkeypatch.setattr(separated_convolution, "separated", lambda *_: contextlib.nullcontext())
     assert not concatenated_attention.is_exact(model, 300)
     assert not packed_attention.is_exact(model, 300)
+
+
+@pytest.mark.parametrize("kind", LOOPED)
+def test_class_that_goes_through_its_blocks_twice_is_trained_rightly(kind: str) -> None:
+    """What is left out of the last block, or known of a lower one, is so the first time round only."""
+    model = model_of(kind)
+    expected_loss, expected = plain(model, examples())
+    layout = workload.batch_layout(model, 300, TrainConfig())
+    assert layout == batches.PADDED
+    assert not skipped_work.can_cache(model)
+    loss, found = gradients(model, layout.build(examples()))
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    for name, wanted in expected.items():
+        np.testing.assert_allclose(found[name], wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("bias", [False, True])

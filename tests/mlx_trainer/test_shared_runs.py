@@ -45,13 +45,13 @@ def test_lower_outputs_of_an_earlier_run_serve_a_later_one_to_the_last_bit(
 ) -> None:
     train(tmp_path / "first", FIRST, loaded=base, shared=shared)
     adapter_layers.detach(base)
-    output_of, lengths = skipped_work._output_of, []
+    outputs_of, lengths = skipped_work._outputs_of, []
 
     def noting(model: Any, index: int, tokens: mx.array) -> Any:
         lengths.append(tokens.shape[1])
-        return output_of(model, index, tokens)
+        return outputs_of(model, index, tokens)
 
-    monkeypatch.setattr(skipped_work, "_output_of", noting)
+    monkeypatch.setattr(skipped_work, "_outputs_of", noting)
     train(tmp_path / "beside", SECOND, loaded=base, shared=shared)
     assert set(lengths) == {1}  # tried whether it can be cached, and nothing else
     train(tmp_path / "alone", SECOND)

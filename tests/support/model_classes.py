@@ -50,7 +50,7 @@ def model_of(kind: str, **changes: Any) -> nn.Module:
     """A small random model with an adapter that does something."""
     mx.random.seed(3)
     module = importlib.import_module(f"mlx_lm.models.{kind}")
-    settings = {**COMMON, **CLASSES[kind], "model_type": kind, **changes}
+    settings = {**COMMON, **CLASSES.get(kind, {}), "model_type": kind, **changes}
     model = module.Model(module.ModelArgs.from_dict(settings))
     model.set_dtype(mx.float32)
     model.update(tree_map(lambda value: value * 1.5, model.parameters()))

@@ -77,12 +77,13 @@ def hidden(model: nn.Module, batch: Batch) -> mx.array:
 def each(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.array:
     """[positions] float32: nats of each target, of those that rounding added too."""
     arrangement = functools.partial(_arranged, model, batch)
+    is_separable = split_head.is_separable(model)  # found out on the model as it is
     if options.recompute:
         keeping = checkpointing.recomputed(model, arrangement)
     else:
         keeping = checkpointing.selective(model, options.selective, arrangement)
     with neftune.noise(model, batch, options.noise), arrangement(), keeping:
-        if not split_head.is_separable(model):
+        if not is_separable:
             logits = split_head.logits_at(model, batch.tokens, batch.positions)
             return cross_entropy(logits, batch.targets)
         unique = batch.lengths is not None

@@ -76,12 +76,13 @@ def lowest_trained(model: nn.Module) -> int:
 
 
 def can_cache(model: nn.Module) -> bool:
-    """Whether a block hands on its output alone: Gemma 4's hand on keys and values too."""
-    return isinstance(_output_of(model, 0, mx.zeros((1, 1), mx.int32)), mx.array)
+    """Whether a block computes once and hands on its output alone: Gemma 4's hand on keys and values too."""
+    outputs = _outputs_of(model, 0, mx.zeros((1, 1), mx.int32))
+    return len(outputs) == 1 and isinstance(outputs[0], mx.array)
 
 
-def _output_of(model: nn.Module, index: int, tokens: mx.array) -> Any:
-    """What block `index` gives for `tokens` [1, length]."""
+def _outputs_of(model: nn.Module, index: int, tokens: mx.array) -> list[Any]:
+    """What block `index` gives for `tokens` [1, length], each time that it is asked."""
     blocks = split_head.blocks(model)
     block = blocks[index]
     outputs: list[Any] = []
@@ -92,7 +93,7 @@ def _output_of(model: nn.Module, index: int, tokens: mx.array) -> Any:
 
     with replaced_block(blocks, index, Proxy(block, noting)):
         split_head.body(model)(tokens)
-    return outputs[-1]
+    return outputs
 
 
 @dataclass(frozen=True)
@@ -183,5 +184,6 @@ class ActivationCache:
         if not example.cache_slot.is_filled:
             inputs = mx.array([example.tokens[:-1]])
             with concatenated_attention.separated(self._model, (length,)):
-                stored[:] = np.array(_output_of(self._model, self._last_untrained, inputs)[0])
+                [output] = _outputs_of(self._model, self._last_untrained, inputs)
+                stored[:] = np.array(output[0])
         return stored

@@ -14,7 +14,10 @@ import mlx.nn as nn
 
 from mlx_finetuning.mlx_trainer.kernels import gather
 from mlx_finetuning.mlx_trainer.model import frozen_linear
-from mlx_finetuning.mlx_trainer.model.patching import Proxy, replaced
+from mlx_finetuning.mlx_trainer.model.patching import Proxy, replaced, replaced_block
+
+_GOES_ONCE = "_goes_once"
+"""Attribute of a model of which that has been found out."""
 
 
 def text(model: nn.Module) -> nn.Module:
@@ -46,11 +49,39 @@ def norm(model: nn.Module) -> Any:
 
 
 def is_separable(model: nn.Module) -> bool:
-    """Whether body and head can be run apart."""
+    """Whether body and head can be run apart, and the last block's output is what the head sees."""
     found = getattr(text(model), "model", None)
-    return isinstance(found, nn.Module) and isinstance(
+    is_known = isinstance(found, nn.Module) and isinstance(
         getattr(found, norm_name(found), None), nn.Module
     )
+    if is_known and not hasattr(model, _GOES_ONCE):
+        setattr(model, _GOES_ONCE, _goes_once(model))
+    return is_known and getattr(model, _GOES_ONCE)
+
+
+def _goes_once(model: nn.Module) -> bool:
+    """Whether the body goes through its last block once and through the norm behind it once: some go round
+    (Nanbeige, IQuest's LoopCoder). Counted as a token's graph is made, which nobody evaluates."""
+    inner, layers = body(model), blocks(model)
+    name, calls = norm_name(inner), []
+
+    def counting(key: str, module: nn.Module) -> Proxy:
+        def call(*values: Any, **named: Any) -> Any:
+            calls.append(key)
+            return module(*values, **named)
+
+        return Proxy(module, call)
+
+    last = len(layers) - 1
+    state: Any = mx.random.state
+    before = mx.array(state[0])  # dropout draws
+    with (
+        replaced_block(layers, last, counting("block", layers[last])),
+        replaced(inner, name, counting("norm", getattr(inner, name))),
+    ):
+        inner(mx.zeros((1, 1), mx.int32))
+    state[0][:] = before
+    return calls == ["block", "norm"]
 
 
 def hidden_at(
