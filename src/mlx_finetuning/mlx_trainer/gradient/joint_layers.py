@@ -124,7 +124,8 @@ class JointLayers:
     def given(self, factors: Mapping[str, mx.array]) -> Iterator[None]:
         """Inside, the model computes with these factors, as `parts` gives them."""
         joint_keys = {key for joint in self._joints for key in joint.keys}
-        self.trained.put({key: value for key, value in factors.items() if key not in joint_keys})
+        others = {key: value for key, value in factors.items() if key not in joint_keys}
+        self.trained.put_some(others)
         with ExitStack() as changes:
             for joint in self._joints:
                 product = partial(joint.product, factors)

@@ -46,10 +46,14 @@ class TrainedArrays:
         return {name: owner[key] for name, (owner, key) in self._owners.items()}
 
     def put(self, arrays: Mapping[str, mx.array]) -> None:
-        """Let the model have these, by name or joined, in the place of its own of these names."""
+        """Let the model have these, by name or joined, in the place of its own; KeyError if one is missing."""
         if ALL in arrays:
             self.put_vector(arrays[ALL])
-            return
+        else:
+            self.put_some({name: arrays[name] for name in self._owners})
+
+    def put_some(self, arrays: Mapping[str, mx.array]) -> None:
+        """The same with some of them."""
         for name, value in arrays.items():
             owner, key = self._owners[name]
             owner[key] = value
