@@ -142,6 +142,19 @@ LOOPED: dict[str, dict[str, Any]] = {
     "nanbeige, one norm": {**COMMON, "num_loops": 2, "skip_loop_final_norm": True},
     "iquestloopcoder": {**COMMON, "loop_num": 2},
 }
+OTHER_NAMES: dict[str, dict[str, Any]] = {
+    "internlm2": {**COMMON, "bias": False},
+    "bailing_moe": {
+        **COMMON,
+        "moe_intermediate_size": 48,
+        "num_experts": 4,
+        "num_shared_experts": 1,
+        "num_experts_per_tok": 2,
+        "norm_topk_prob": True,
+        "first_k_dense_replace": 1,
+    },
+    "plamo2": {**COMMON, "num_hidden_layers": 4},
+}
 
 
 def model_of(kind: str, **settings: Any) -> nn.Module:
@@ -149,7 +162,7 @@ def model_of(kind: str, **settings: Any) -> nn.Module:
     mx.random.seed(3)
     name = kind.split(",")[0]
     module = importlib.import_module(f"mlx_lm.models.{name}")
-    known = {**(CLASSES | LOOPED)[kind], "model_type": name}
+    known = {**(CLASSES | LOOPED | OTHER_NAMES)[kind], "model_type": name}
     model = module.Model(module.ModelArgs.from_dict(known))
     model.set_dtype(mx.float32)
     model.update(tree_map(lambda value: value * 1.5, model.parameters()))
@@ -317,6 +330,20 @@ def test_class_that_goes_through_its_blocks_twice_is_trained_rightly(kind: str) 
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     for name, wanted in expected.items():
         np.testing.assert_allclose(found[name], wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("kind", OTHER_NAMES)
+def test_class_whose_parts_have_other_names_is_trained_rightly(kind: str) -> None:
+    """`tok_embeddings`, `word_embeddings`; blocks within a module `layers`."""
+    model = model_of(kind)
+    expected_loss, expected = plain(model, examples())
+    layout = workload.batch_layout(model, 300, TrainConfig())
+    for options in (PLAIN, LossOptions(noise=1e-9)):
+        found = backward.uncompiled(model, options)(layout.build(examples()))
+        loss, gradients = found[0].item(), dict(tree_flatten(found[1]))
+        assert loss == pytest.approx(expected_loss, rel=1e-5)
+        for name, wanted in expected.items():
+            np.testing.assert_allclose(gradients[name], wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("bias", [False, True])

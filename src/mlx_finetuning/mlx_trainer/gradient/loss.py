@@ -90,9 +90,7 @@ def each(model: nn.Module, batch: Batch, options: LossOptions = PLAIN) -> mx.arr
         # [positions, d_model]: the last block's output
         states = split_head.hidden_at(model, batch.tokens, batch.positions, unique=unique)
     limit = LOGITS_AT_ONCE if mx.default_device() == mx.cpu else LOGITS_AT_ONCE_GPU
-    embedding = split_head.body(model).embed_tokens
-    vocabulary = int(getattr(embedding, "embedding", embedding).weight.shape[0])
-    size = max(FEWEST_AT_ONCE, limit // vocabulary)
+    size = max(FEWEST_AT_ONCE, limit // split_head.vocabulary(model))
     chunks = [slice(start, start + size) for start in range(0, states.shape[0], size)]
     learned = batch.targets if batch.reference is None else batch.reference
     plain = _head_losses(model) if batch.reference is None else _divergences(model)

@@ -27,7 +27,8 @@ def noise(model: nn.Module, batch: Batch, alpha: float) -> Iterator[None]:
         yield
         return
     body = split_head.body(model)
-    embedding = body.embed_tokens
+    name = split_head.embedding_name(body)
+    embedding = body[name]
     roots = alpha * _inverse_roots(batch)
 
     def noisy(tokens: mx.array) -> mx.array:
@@ -37,7 +38,7 @@ def noise(model: nn.Module, batch: Batch, alpha: float) -> Iterator[None]:
         return hidden + drawn.astype(hidden.dtype)
 
     # As an output head the embedding is as it was.
-    with replaced(body, "embed_tokens", Proxy(embedding, noisy)):
+    with replaced(body, name, Proxy(embedding, noisy)):
         yield
 
 

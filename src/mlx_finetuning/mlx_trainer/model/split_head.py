@@ -32,9 +32,24 @@ def body(model: nn.Module) -> Any:
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The list that the body goes through; some classes give a copy of it as `layers`."""
-    layers: list[nn.Module] = body(model).layers
-    return layers
+    """The list that the body goes through; some classes give a copy of it as `layers`, PLaMo's have it in a
+    module of its own."""
+    layers = body(model).layers
+    found: list[nn.Module] = layers if isinstance(layers, list) else layers.layers
+    return found
+
+
+def embedding_name(inner: nn.Module) -> str:
+    """What a body calls the embedding of its tokens; InternLM 2 and Ling otherwise than most."""
+    names = (name for name, module in inner.items() if hasattr(module, "as_linear"))
+    return "embed_tokens" if "embed_tokens" in inner else next(names)
+
+
+def vocabulary(model: nn.Module) -> int:
+    """Rows of the embedding of its tokens."""
+    inner = body(model)
+    embedding = inner[embedding_name(inner)]
+    return int(getattr(embedding, "embedding", embedding).weight.shape[0])
 
 
 def norm_name(inner: Any) -> str:
