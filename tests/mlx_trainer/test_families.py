@@ -153,7 +153,14 @@ OTHER_NAMES: dict[str, dict[str, Any]] = {
         "norm_topk_prob": True,
         "first_k_dense_replace": 1,
     },
+    "plamo": {**COMMON, "num_key_value_heads": 4, "n_shared_head": 2},
     "plamo2": {**COMMON, "num_hidden_layers": 4},
+    "stablelm": {
+        **COMMON,
+        "layer_norm_eps": 1e-5,
+        "partial_rotary_factor": 0.5,
+        "use_qkv_bias": True,
+    },
 }
 
 
@@ -334,8 +341,9 @@ def test_class_that_goes_through_its_blocks_twice_is_trained_rightly(kind: str) 
 
 @pytest.mark.parametrize("kind", OTHER_NAMES)
 def test_class_whose_parts_have_other_names_is_trained_rightly(kind: str) -> None:
-    """`tok_embeddings`, `word_embeddings`; blocks within a module `layers`."""
+    """`tok_embeddings`, `word_embeddings`; blocks within a module `layers`; a body that wants more than tokens."""
     model = model_of(kind)
+    assert skipped_work.lowest_trained(model) == 0
     expected_loss, expected = plain(model, examples())
     layout = workload.batch_layout(model, 300, TrainConfig())
     for options in (PLAIN, LossOptions(noise=1e-9)):

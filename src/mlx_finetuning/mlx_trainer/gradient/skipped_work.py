@@ -7,6 +7,7 @@ blocks below the first trained one: everything, once an example's output is cach
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ _POSITION_WISE = (
     ("conv", "out_proj"),
 )
 """Of a block: a part, nothing for the block itself, and its module."""
+_LAYER = re.compile(r"\blayers\.(\d+)\.")  # PLaMo's are `layers.layers.0`
 LARGEST_CACHE = 4e9
 """Bytes of outputs that are cached at most; they lie in a file that the system caches."""
 
@@ -68,10 +70,10 @@ def lowest_trained(model: nn.Module) -> int:
     """Index of the first block with something to train; 0 too where anything beside blocks has."""
     indices = []
     for name, _ in tree_flatten(model.trainable_parameters()):
-        parts = name.split(".")
-        if "layers" not in parts:
+        index = _LAYER.search(name)
+        if index is None:
             return 0
-        indices.append(int(parts[parts.index("layers") + 1]))
+        indices.append(int(index[1]))
     return min(indices, default=0)
 
 

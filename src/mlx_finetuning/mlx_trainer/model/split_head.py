@@ -7,6 +7,7 @@ final norm in `.model`; of others the full logits are computed.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, cast
 
 import mlx.core as mx
@@ -75,8 +76,9 @@ def is_separable(model: nn.Module) -> bool:
 
 
 def _goes_once(model: nn.Module) -> bool:
-    """Whether the body goes through its last block once and through the norm behind it once: some go round
-    (Nanbeige, IQuest's LoopCoder). Counted as a token's graph is made, which nobody evaluates."""
+    """Whether the body, given tokens alone, goes through its last block once and through the norm behind it
+    once: some go round (Nanbeige, IQuest's LoopCoder), some want more than tokens (StableLM). Counted as a
+    token's graph is made, which nobody evaluates."""
     inner, layers = body(model), blocks(model)
     name, calls = norm_name(inner), []
 
@@ -91,6 +93,7 @@ def _goes_once(model: nn.Module) -> bool:
     state: Any = mx.random.state
     before = mx.array(state[0])  # dropout draws
     with (
+        contextlib.suppress(TypeError),
         replaced_block(layers, last, counting("block", layers[last])),
         replaced(inner, name, counting("norm", getattr(inner, name))),
     ):
