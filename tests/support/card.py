@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -37,12 +37,12 @@ def example_by_example(
 
 def joint_swiglu(whole: mx.array) -> mx.array:
     gate, up = mx.split(whole, 2, axis=-1)
-    return nn.silu(gate) * up
+    return cast(mx.array, nn.silu(gate) * up)
 
 
 def joint_geglu(whole: mx.array) -> mx.array:
     gate, up = mx.split(whole, 2, axis=-1)
-    return nn.gelu_approx(gate) * up
+    return cast(mx.array, nn.gelu_approx(gate) * up)
 
 
 def columns(whole: mx.array, ends: tuple[int, ...]) -> Sequence[mx.array]:
