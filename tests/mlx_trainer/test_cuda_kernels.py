@@ -18,7 +18,7 @@ from mlx_lm.models import activations
 
 from mlx_finetuning.config import TrainConfig
 from mlx_finetuning.mlx_trainer.batches import batches
-from mlx_finetuning.mlx_trainer.batches.examples import encode_rows
+from mlx_finetuning.mlx_trainer.batches.examples import Example, encode_rows
 from mlx_finetuning.mlx_trainer.gradient import backward, packed_attention
 from mlx_finetuning.mlx_trainer.gradient.loss import LossOptions
 from mlx_finetuning.mlx_trainer.kernels import backend, cuda_compiler, cuda_kernels
@@ -321,3 +321,14 @@ def test_resumed_run_has_the_rows_that_it_had(work: workload.Workload, tmp_path:
     state.row_tokens = 2048
     again = watch.fit(limited, state, is_resumed=True, exactly=False)
     assert again.layout.batch_tokens == 2048
+
+
+@pytest.mark.parametrize(("tokens", "step"), [(1100, 256), (4200, 512), (8100, 1024)])
+def test_rows_have_few_shapes_and_no_target_too_many(tokens: int, step: int) -> None:
+    """Each shape is traced anew, so a long row's number of targets is rounded up further."""
+    lengths = [tokens // 4 + 1] * 4
+    taken = [Example([5] * length, [True] * length, row=length) for length in lengths]
+    batch = batches.packed(taken)
+    assert batch.tokens.shape[1] % 256 == 0 and batch.positions.size % step == 0
+    assert batch.weights.sum().item() == batch.supervised == 4 * (tokens // 4)
+    assert batch.positions.size - batch.supervised < step

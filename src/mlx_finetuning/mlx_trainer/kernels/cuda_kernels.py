@@ -443,7 +443,7 @@ def columns(whole: mx.array, ends: tuple[int, ...]) -> Sequence[mx.array]:
     """[..., outputs of several layers] and where each one's end, to what each gives, in one kernel each
     way."""
     if whole.dtype not in _HALF or any(end % _WIDTH for end in ends):
-        return mx.split(whole, ends[:-1], axis=-1)  # type: ignore[return-value]
+        return list(mx.split(whole, ends[:-1], axis=-1))
     return _columns(ends)(whole)
 
 

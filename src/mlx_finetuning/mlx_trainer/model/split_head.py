@@ -93,7 +93,7 @@ def _goes_once(model: nn.Module) -> bool:
     state: Any = mx.random.state
     before = mx.array(state[0])  # dropout draws
     with (
-        contextlib.suppress(TypeError),
+        contextlib.suppress(AttributeError, TypeError, ValueError, KeyError),
         replaced_block(layers, last, counting("block", layers[last])),
         replaced(inner, name, counting("norm", getattr(inner, name))),
     ):
