@@ -20,9 +20,10 @@ from mlx_finetuning.mlx_trainer.batches import batches
 from mlx_finetuning.mlx_trainer.gradient import backward, joint_layers, packed_attention
 from mlx_finetuning.mlx_trainer.gradient.loss import LossOptions
 from mlx_finetuning.mlx_trainer.kernels import backend
-from mlx_finetuning.mlx_trainer.model import adapters, trainable
+from mlx_finetuning.mlx_trainer.model import adapters, lora, trainable
 from mlx_finetuning.mlx_trainer.model.patching import Proxy, replaced
 from support.card import card
+from support.graphs import Graph
 from support.model_classes import COMMON, examples, named, plain
 
 
@@ -31,6 +32,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     asked: list[str] = []
     stand_in = card(asked)
     monkeypatch.setattr(backend, "on_card", lambda: stand_in)
+    monkeypatch.setattr(lora.CheapLoRALinear, "_is_one_kernel", lambda self: False)
     before = mx.default_device()
     mx.set_default_device(mx.cpu)  # a card rounds float32's products
     yield asked
@@ -102,6 +104,15 @@ def test_mlp_keeps_no_activation(used: list[str]) -> None:
     used.clear()
     step(batches.packed(examples()))
     assert used.count("joint swiglu") == 2 * len(model.layers)  # once more for the gradients
+
+
+@pytest.mark.parametrize("options", [LossOptions(), LossOptions(recompute=True)])
+def test_nothing_is_computed_that_no_gradient_needs(options: LossOptions, used: list[str]) -> None:
+    """Where a part is computed again, above all no product with weights: an MLP's last layer has a seventh
+    of them."""
+    value, found = backward.compiled(adapted(), options)(batches.packed(examples()))
+    graph = Graph(value, found["all"])
+    assert not graph.computed() - graph.needed()
 
 
 def limited(gate: mx.array) -> mx.array:

@@ -65,7 +65,7 @@ class _Joint:
         """[..., outputs of all] for x [..., inputs]."""
         rows = x.reshape(-1, x.shape[-1])
         down, up = (factors[key] for key in self.keys)
-        whole: mx.array = with_factors(self.linear)(rows, down, up)[0]
+        whole: mx.array = with_factors(self.linear)(rows, down, up)
         return whole.reshape(*x.shape[:-1], -1)
 
 

@@ -35,7 +35,7 @@ class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
         factor = self.lora_b if self.scale == 1.0 else self.scale * self.lora_b
         down, up = self.lora_a.astype(x.dtype), factor.astype(x.dtype)
         if backend.on_card() is not None and not self._drops():
-            added = with_factors(self.linear)(rows, down, up)[0]
+            added = with_factors(self.linear)(rows, down, up)
         else:
             added = mx.addmm(self.linear(rows), self.dropout(rows) @ down, up)
         return added.reshape(*x.shape[:-1], -1)  # type: ignore[no-any-return]
@@ -51,21 +51,23 @@ class CheapLoRALinear(LoRALinear):  # type: ignore[misc]
 
 def with_factors(linear: nn.Module) -> Any:
     """A frozen layer with factors, as a function of rows [rows, inputs] and factors [inputs, rank] and
-    [rank, outputs] to outputs, and what the first factor gives.
+    [rank, outputs] to outputs.
 
     Its gradient by the rows adds the factors' part within their product: on a GPU additions take time.
     """
 
     @mx.custom_function
-    def product(x: mx.array, down: mx.array, up: mx.array) -> tuple[mx.array, mx.array]:
-        low = x @ down
-        return mx.addmm(linear(x), low, up), low
+    def product(x: mx.array, down: mx.array, up: mx.array) -> mx.array:
+        return mx.addmm(linear(x), x @ down, up)
 
     @product.vjp
     def backward(
-        primals: tuple[mx.array, ...], upstream: tuple[mx.array, ...], outputs: tuple[mx.array, ...]
+        primals: tuple[mx.array, ...], d_out: mx.array, output: mx.array
     ) -> tuple[mx.array, ...]:
-        (x, down, up), d_out, low = primals, upstream[0], outputs[1]
+        x, down, up = primals
+        # Not an output: who needs one of those has all of them computed, where a part is computed again
+        # the product with the weights too. Compiling makes it one with the forward pass's.
+        low = x @ down
         d_low = d_out @ up.T
         [d_x] = mx.vjp(linear, [x], [d_out])[1]
         return mx.addmm(d_x, d_low, down.T), x.T @ d_low, low.T @ d_out
