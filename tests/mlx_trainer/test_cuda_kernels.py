@@ -258,25 +258,64 @@ def test_columns_of_joined_layers_are_divided_and_joined_by_one_kernel_each(
     assert f"elementwise::join_columns{call}".encode() in join["compiled_source"]
 
 
-@pytest.mark.parametrize(("function", "activation"), [("swiglu", "silu"), ("geglu", "gelu")])
-def test_activation_of_joined_layers_is_one_kernel_each_way(
-    function: str, activation: str, launched: list[dict[str, Any]]
+@pytest.mark.parametrize("activation", [cuda_kernels.SWIGLU, cuda_kernels.GEGLU])
+@pytest.mark.parametrize("has_factors", [True, False])
+def test_activation_between_layers_with_factors_is_one_kernel_each_way(
+    activation: cuda_kernels.GatedActivation, has_factors: bool, launched: list[dict[str, Any]]
 ) -> None:
-    whole = mx.zeros((1, 20, 64), mx.float16)
-    joint = getattr(cuda_kernels, f"joint_{function}")
-    [out], [back] = mx.vjp(joint, [whole], [whole[..., :32]])
-    assert out.shape == (1, 20, 32) and back.shape == whole.shape
-    for name, call in zip(("gated", "gated_gradients"), launched, strict=True):
-        assert f"elementwise::{name}<elementwise::{activation}>".encode() in call["compiled_source"]
-        assert call["scalars"] == [32, 20 * 32 // 8]
+    base, low, factors, value, d_low, last = (
+        mx.zeros(shape, mx.float16)
+        for shape in ((20, 64), (20, 8), (8, 64), (20, 32), (20, 4), (32, 4))
+    )
+    assert activation.value(base, low, factors).shape == value.shape
+    given = (d_low, last) if has_factors else None
+    d_whole, again = activation.gradients(base, low, factors, value, given)
+    assert d_whole.shape == base.shape and again.shape == value.shape
+    forward, backward = launched
+    function = f"elementwise::{activation.name}"
+    call = f"gated::activated<{function}, 8>(base, low, factors, out, inner, rows);"
+    assert call.encode() in forward["compiled_source"]
+    ranks, arrays = ("8, 4", "d_low, last") if has_factors else ("8, 0", "base, base")
+    call = f"gated::gradients<{function}, {ranks}>(base, low, factors, d_base, {arrays}, "
+    assert f"{call}d_whole, out, inner, rows);".encode() in backward["compiled_source"]
+    assert forward["scalars"] == backward["scalars"] == [32, 20]
+    assert b'#include "' not in backward["compiled_source"]
 
 
-def test_joined_layers_of_other_types_and_widths_are_left_to_mlx() -> None:
+@pytest.mark.parametrize("activation", [cuda_kernels.SWIGLU, cuda_kernels.GEGLU])
+@pytest.mark.parametrize(("inner", "ranks"), [(32, 8), (12, 8), (32, 5)])
+@pytest.mark.parametrize("has_factors", [True, False])
+def test_activation_of_other_types_and_widths_is_left_to_mlx(
+    activation: cuda_kernels.GatedActivation, inner: int, ranks: int, has_factors: bool
+) -> None:
+    dtype = mx.float32 if (inner, ranks) == (32, 8) else mx.bfloat16
+    base, low, factors, d_base, d_low, last = (
+        mx.random.normal(shape, key=mx.random.key(number)).astype(dtype)
+        for number, shape in enumerate(
+            ((5, 2 * inner), (5, ranks), (ranks, 2 * inner), (5, inner), (5, 4), (inner, 4))
+        )
+    )
+
+    def plain(gate: mx.array, up: mx.array) -> mx.array:
+        activated = nn.silu(gate) if activation is cuda_kernels.SWIGLU else nn.gelu_approx(gate)
+        return activated * up
+
+    whole = (base + low @ factors).astype(mx.float32)
+    d_out = d_base + d_low @ last.T if has_factors else d_base
+    expected, wanted = mx.vjp(
+        plain, [whole[:, :inner], whole[:, inner:]], [d_out.astype(mx.float32)]
+    )
+    given = (d_low, last) if has_factors else None
+    d_whole, again = activation.gradients(base, low, factors, d_base, given)
+    found = activation.value(base, low, factors), again, d_whole
+    for one, other in zip(found, (*expected, *expected, mx.concatenate(wanted, 1)), strict=True):
+        error = 1e-5 if dtype == mx.float32 else 3e-2
+        assert mx.abs(one.astype(mx.float32) - other).max() <= error * mx.abs(other).max()
+
+
+def test_columns_of_other_types_and_widths_are_left_to_mlx() -> None:
     for whole in (mx.random.normal((2, 3, 32)), mx.random.normal((2, 3, 24)).astype(mx.bfloat16)):
         inner = whole.shape[-1] // 2
-        gate, up = whole[..., :inner], whole[..., inner:]
-        assert mx.array_equal(cuda_kernels.joint_swiglu(whole), activations.swiglu(gate, up))
-        assert mx.array_equal(cuda_kernels.joint_geglu(whole), nn.gelu_approx(gate) * up)
         parts = cuda_kernels.columns(whole, (4, 2 * inner))
         assert mx.array_equal(mx.concatenate(parts, axis=-1), whole)
         assert [part.shape[-1] for part in parts] == [4, 2 * inner - 4]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models import activations
 
+from mlx_finetuning.mlx_trainer.kernels import cuda_kernels
 from mlx_finetuning.mlx_trainer.kernels.backend import CardBackend
-from mlx_finetuning.mlx_trainer.kernels.cuda_kernels import Spans
+from mlx_finetuning.mlx_trainer.kernels.cuda_kernels import GatedActivation, Spans
 
 
 def example_by_example(
@@ -35,22 +36,28 @@ def example_by_example(
     return mx.softmax(mx.where(seen, scores, -mx.inf), axis=-1) @ values
 
 
-def joint_swiglu(whole: mx.array) -> mx.array:
-    gate, up = mx.split(whole, 2, axis=-1)
-    return cast(mx.array, nn.silu(gate) * up)
-
-
-def joint_geglu(whole: mx.array) -> mx.array:
-    gate, up = mx.split(whole, 2, axis=-1)
-    return cast(mx.array, nn.gelu_approx(gate) * up)
-
-
 def columns(whole: mx.array, ends: tuple[int, ...]) -> Sequence[mx.array]:
     return [whole[..., begin:end] for begin, end in zip((0, *ends), ends, strict=False)]
 
 
 def joined(arrays: Sequence[mx.array]) -> mx.array:
     return mx.concatenate([array.reshape(-1) for array in arrays])
+
+
+class Noting(GatedActivation):
+    """Of arrays that the kernels do not cover."""
+
+    def __init__(self, name: str, own: GatedActivation, asked: list[str]) -> None:
+        super().__init__(own.name, own.plain)
+        self._note = lambda: asked.append(name)
+
+    def value(self, *arrays: mx.array) -> mx.array:
+        self._note()
+        return super().value(*arrays)
+
+    def gradients(self, *values: Any) -> tuple[mx.array, mx.array]:
+        self._note()
+        return super().gradients(*values)
 
 
 def card(asked: list[str]) -> CardBackend:
@@ -70,7 +77,10 @@ def card(asked: list[str]) -> CardBackend:
         rms_norm=noting("rms_norm", mx.fast.rms_norm),
         swiglu=noting("swiglu", activations.swiglu),
         gelu=noting("gelu", nn.gelu_approx),
-        gated=(noting("joint swiglu", joint_swiglu), noting("joint geglu", joint_geglu)),
+        gated=(
+            Noting("joint swiglu", cuda_kernels.SWIGLU, asked),
+            Noting("joint geglu", cuda_kernels.GEGLU, asked),
+        ),
         columns=noting("columns", columns),
         concatenated=noting("concatenated", joined),
     )

@@ -106,16 +106,22 @@ def compiled(model: nn.Module, options: loss.LossOptions = loss.PLAIN) -> Gradie
     )
     # Loss and gradients only: compile fails where a result does not depend on the parameters.
     drawn = [mx.random.state]
-    compiled_step = mx.compile(step, inputs=drawn, outputs=drawn)
+    own: list[Arrays] = []
+
+    def traced(*values: Any) -> tuple[mx.array, Any]:
+        own.append(trained.arrays())
+        return step(*values)
+
+    compiled_step = mx.compile(traced, inputs=drawn, outputs=drawn)
 
     def gradient(batch: Batch) -> tuple[mx.array, Any]:
-        before = trained.arrays()
-        given = trained.vector() if scale else before
+        given = trained.vector() if scale else trained.arrays()
         try:
             spans = batch.spans and batch.spans.arrays
             return compiled_step(given, *batch.arrays, spans, batch.reference)
         finally:
-            trained.put(before)  # tracing leaves its own arrays in the model
+            if own:  # tracing leaves its arrays in the model
+                trained.put(own.pop())
 
     return gradient
 

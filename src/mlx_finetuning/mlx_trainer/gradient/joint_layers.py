@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -22,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_finetuning.mlx_trainer.gradient import checkpointing
+from mlx_finetuning.mlx_trainer.gradient.gated_mlp import gated_mlp
 from mlx_finetuning.mlx_trainer.kernels import backend
 from mlx_finetuning.mlx_trainer.kernels.backend import CardBackend
+from mlx_finetuning.mlx_trainer.kernels.cuda_kernels import GatedActivation
 from mlx_finetuning.mlx_trainer.model import split_head
 from mlx_finetuning.mlx_trainer.model.flat_arrays import Layout
 from mlx_finetuning.mlx_trainer.model.lora import CheapLoRALinear, with_factors
@@ -33,9 +35,8 @@ from mlx_finetuning.mlx_trainer.model.trainable import TrainedArrays
 LARGEST_RANK = 32
 """Of joined layers: the zeros beside B's blocks are multiplied too, 3% of 8B's products at this rank."""
 _QKV, _GATE_UP = checkpointing.ATTENTION[0], checkpointing.MLP[0]
+_PLAIN = (nn.Linear, nn.QuantizedLinear)
 _NAME = "_joint_layers"
-Activation = Callable[[mx.array], mx.array]
-"""[..., 2 * inner], gate and up, to [..., inner]."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,17 @@ class _Joint:
         down, up = (factors[key] for key in self.keys)
         whole: mx.array = with_factors(self.linear)(rows, down, up)
         return whole.reshape(*x.shape[:-1], -1)
+
+    def mlp(
+        self, factors: Mapping[str, mx.array], activation: GatedActivation, x: mx.array
+    ) -> mx.array:
+        """What the owner, an MLP, gives for x [..., inputs]."""
+        last = self.part.down_proj
+        has_factors = type(last) is CheapLoRALinear
+        own = [last.lora_a, last.lora_b] if has_factors else []
+        compute = gated_mlp(self.linear, last.linear if has_factors else last, activation)
+        rows, first = x.reshape(-1, x.shape[-1]), [factors[key] for key in self.keys]
+        return cast(mx.array, compute(rows, *first, *own)[0].reshape(*x.shape[:-1], -1))
 
 
 @dataclass
@@ -128,14 +140,13 @@ class JointLayers:
         self.trained.put_some(others)
         with ExitStack() as changes:
             for joint in self._joints:
-                product = partial(joint.product, factors)
-                activation = self._activations[joint.path]
+                part, activation = joint.part, self._activations[joint.path]
                 if activation is not None:
                     # No layers of its own are seen in it, so `checkpointing.selective` leaves it alone.
-                    proxy = Proxy(joint.part, _gated_mlp(joint.part, product, activation))
-                    changes.enter_context(replaced(joint.block, joint.owner, proxy))
+                    mlp = partial(joint.mlp, factors, activation)
+                    changes.enter_context(replaced(joint.block, joint.owner, Proxy(part, mlp)))
                     continue
-                part = joint.part
+                product = partial(joint.product, factors)
                 columns = _Columns(product, joint.ends, self._card)
                 for index, name in enumerate(joint.names):
                     proxy = Proxy(part[name], partial(columns.of, index), is_parent=True)
@@ -190,7 +201,7 @@ def _drops(layer: CheapLoRALinear) -> bool:
 def _joined(linears: Sequence[nn.Module]) -> nn.Module | None:
     """One layer with all their outputs; their arrays become parts of its own. None if they differ in more
     than in how many outputs they have."""
-    if len(linears) < 2 or type(linears[0]) not in (nn.Linear, nn.QuantizedLinear):
+    if len(linears) < 2 or type(linears[0]) not in _PLAIN:
         return None
     kinds = {
         (
@@ -222,45 +233,36 @@ def _along_diagonal(blocks: Sequence[NDArray[np.int32]], other: int) -> NDArray[
     return whole
 
 
-def _activation(joint: _Joint, card: CardBackend) -> Activation | None:
+def _activation(joint: _Joint, card: CardBackend) -> GatedActivation | None:
     """The one of a GPU's activations that an MLP of this class has; None if it is none, or no MLP."""
-    if joint.names != _GATE_UP or "down_proj" not in joint.part:
+    if joint.names != _GATE_UP or not _ends_as_expected(joint.part):
         return None
     inner = joint.ends[0]
     whole = mx.random.normal((4, 2 * inner), key=mx.random.key(0))  # float32
     whole *= mx.array([[0.01], [2.0], [100.0], [1000.0]])  # some classes limit large values
+    gate, up = mx.split(whole, 2, axis=-1)
     try:
-        expected = _activated(joint.part, whole[None], inner)[0]
+        expected = _activated(joint.part, gate[None], up[None])[0]
         # GELU and its approximation by tanh differ by more.
         limit = 1e-5 * mx.abs(expected).max(axis=-1, keepdims=True)
-        fitting = (one for one in card.gated if (mx.abs(one(whole) - expected) <= limit).all())
+        fitting = (
+            one for one in card.gated if (mx.abs(one.plain(gate, up) - expected) <= limit).all()
+        )
         return next(fitting, None)
     except (AttributeError, TypeError, ValueError, KeyError):
         return None
 
 
-def _activated(mlp: nn.Module, whole: mx.array, inner: int) -> mx.array:
-    """What an MLP gives to its last layer, where gate and up give [..., 2 * inner]."""
-    calls = {
-        "gate_proj": lambda _: whole[..., :inner],
-        "up_proj": lambda _: whole[..., inner:],
-        "down_proj": lambda x: x,
-    }
+def _ends_as_expected(mlp: nn.Module) -> bool:
+    last = mlp.get("down_proj")
+    return type(last) in _PLAIN or (type(last) is CheapLoRALinear and not _drops(last))
+
+
+def _activated(mlp: nn.Module, gate: mx.array, up: mx.array) -> mx.array:
+    """What an MLP gives to its last layer."""
+    calls = {"gate_proj": lambda _: gate, "up_proj": lambda _: up, "down_proj": lambda x: x}
     with ExitStack() as changes:
         for name, call in calls.items():
             changes.enter_context(replaced(mlp, name, Proxy(mlp[name], call)))
-        activated: mx.array = mlp(whole)
+        activated: mx.array = mlp(gate)
         return activated
-
-
-def _gated_mlp(
-    mlp: Any, product: Callable[[mx.array], mx.array], activation: Activation
-) -> Callable[[mx.array], mx.array]:
-    """An MLP that keeps what gate and up give, and computes their activation again."""
-
-    def call(x: mx.array) -> mx.array:
-        down = mlp.down_proj
-        compute = checkpointing.again(down, nullcontext, lambda whole: down(activation(whole)))
-        return compute(down.trainable_parameters(), product(x))
-
-    return call

@@ -23,6 +23,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 
 from mlx_finetuning.mlx_trainer.kernels import cpu, cuda_kernels, gguf_blocks
+from mlx_finetuning.mlx_trainer.kernels.cuda_kernels import GatedActivation
 from mlx_finetuning.utils import blas, ggml_values, native_kernels
 from mlx_finetuning.utils.gguf_reader import RowIndex, StoredTensor
 
@@ -113,8 +114,8 @@ class CardBackend:
     rms_norm: Callable[[mx.array, mx.array | None, float], mx.array]
     swiglu: Callable[[mx.array, mx.array], mx.array]
     gelu: Callable[[mx.array], mx.array]
-    gated: tuple[Callable[[mx.array], mx.array], ...]
-    """SwiGLU and GeGLU of gate and up side by side: [..., 2 * inner] to [..., inner]."""
+    gated: tuple[GatedActivation, ...]
+    """Those that an MLP may have."""
     columns: Callable[[mx.array, tuple[int, ...]], Sequence[mx.array]]
     """[..., outputs of several layers] and where each one's end, to what each gives."""
     concatenated: Callable[[Sequence[mx.array]], mx.array]
@@ -128,7 +129,7 @@ _CUDA = CardBackend(
     cuda_kernels.rms_norm,
     cuda_kernels.swiglu,
     cuda_kernels.gelu,
-    (cuda_kernels.joint_swiglu, cuda_kernels.joint_geglu),
+    (cuda_kernels.SWIGLU, cuda_kernels.GEGLU),
     cuda_kernels.columns,
     cuda_kernels.concatenated,
 )

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ _AT_ONCE = 400
 """Arrays that one kernel puts together: its arguments may take 4,096 bytes."""
 _WIDTH = 8
 """Values that a thread of `cuda/elementwise.cuh` reads at once."""
+_GATED_COLUMNS, _GATED_ROWS = 128, 64
+"""Of gate that a block of `cuda/gated.cuh` has."""
 _ROPE, _RMS_NORM = mx.fast.rope, mx.fast.rms_norm  # which others stand for
 _SWIGLU, _GELU = activations.swiglu, nn.gelu_approx
 
@@ -99,9 +102,15 @@ def _launched(
 
 @functools.cache
 def _machine_code(name: str, source: str, parameters: str, body: str) -> bytes:
-    header = (_SOURCES / f"{source}.cuh").read_text("utf-8")
+    header = _source(source)
     kernel = f'extern "C" __global__ void {name}({parameters}) {{\n{body}\n}}\n'
     return cuda_compiler.machine_code(f"{header}\n{kernel}")
+
+
+def _source(name: str) -> str:
+    """Of `cuda/{name}.cuh`, with what it includes of that folder in its place: the compiler sees no files."""
+    text = (_SOURCES / f"{name}.cuh").read_text("utf-8")
+    return re.sub(r'#include "(\w+)\.cuh"', lambda found: _source(found[1]), text)
 
 
 # --- attention ---------------------------------------------------------------------------
@@ -394,49 +403,84 @@ def gelu(x: mx.array) -> mx.array:
 # --- layers that are computed as one ------------------------------------------------------------
 
 
-def joint_swiglu(whole: mx.array) -> mx.array:
-    """`swiglu` of gate and up side by side: [..., 2 * inner] to [..., inner]."""
-    return _joint_activation(whole, "silu", _SWIGLU)
+@dataclass(frozen=True)
+class GatedActivation:
+    """An MLP's activation of gate and up side by side, between layers with LoRA's factors.
 
+    Gate and up are base + low @ factors: base [rows, 2 * inner] of the frozen layers, low [rows, ranks],
+    factors [ranks, 2 * inner].
+    """
 
-def joint_geglu(whole: mx.array) -> mx.array:
-    """gelu(gate) * up likewise, GELU as in `nn.gelu_approx`."""
-    return _joint_activation(whole, "gelu", lambda gate, up: _GELU(gate) * up)
+    name: str
+    """Of its function in `cuda/elementwise.cuh`."""
+    plain: Callable[[mx.array, mx.array], mx.array]
+    """What it makes of gate and up."""
 
+    def value(self, base: mx.array, low: mx.array, factors: mx.array) -> mx.array:
+        """[rows, inner]."""
+        if not self._is_covered(base, low):
+            return self.plain(*mx.split(mx.addmm(base, low, factors), 2, axis=-1))
+        inputs = {"base": base, "low": low, "factors": factors}
+        template = f"activated<elementwise::{self.name}, {low.shape[1]}>"
+        return self._launch("activated", template, inputs, [*inputs], {"out": 1})[0]
 
-def _joint_activation(whole: mx.array, kind: str, plain: Callable[..., mx.array]) -> mx.array:
-    if whole.dtype not in _HALF or whole.shape[-1] % (2 * _WIDTH):
-        return plain(*mx.split(whole, 2, axis=-1))
-    return _gated(kind)(whole)
+    def gradients(
+        self,
+        base: mx.array,
+        low: mx.array,
+        factors: mx.array,
+        d_base: mx.array,
+        last: tuple[mx.array, mx.array] | None,
+    ) -> tuple[mx.array, mx.array]:
+        """By gate and up, [rows, 2 * inner], and the value again.
 
+        d_base: [rows, inner], the gradient by the value that the frozen last layer gives; last: of that
+        layer's factors the gradient of what the first gives, [rows, ranks], and the first, [inner, ranks].
+        """
+        if not self._is_covered(base, low) or (last and last[1].shape[1] % 2):
+            d_out = mx.addmm(d_base, last[0], last[1].T) if last else d_base
+            whole = mx.addmm(base, low, factors)
+            [value], [d_whole] = mx.vjp(
+                lambda whole: self.plain(*mx.split(whole, 2, axis=-1)), [whole], [d_out]
+            )
+            return d_whole, value
+        inputs = {"base": base, "low": low, "factors": factors, "d_base": d_base}
+        inputs |= dict(zip(("d_low", "last"), last or (), strict=False))
+        ranks = f"{low.shape[1]}, {last[1].shape[1] if last else 0}"
+        template = f"gradients<elementwise::{self.name}, {ranks}>"
+        names = [*inputs] if last else [*inputs, "base", "base"]  # these two are not looked at
+        found = self._launch("gradients", template, inputs, names, {"d_whole": 2, "out": 1})
+        return found[0], found[1]
 
-@functools.cache
-def _gated(kind: str) -> Callable[[mx.array], mx.array]:
-    def launch(name: str, inputs: dict[str, mx.array], like: mx.array, width: int) -> mx.array:
-        inner = inputs["whole"].shape[-1] // 2
-        vectors = inputs["whole"].size // (2 * _WIDTH)
-        given = ", ".join(inputs)
+    def _is_covered(self, base: mx.array, low: mx.array) -> bool:
+        return base.dtype in _HALF and base.shape[1] % (2 * _WIDTH) == 0 and low.shape[1] % 2 == 0
+
+    def _launch(
+        self,
+        name: str,
+        template: str,
+        inputs: dict[str, mx.array],
+        names: Sequence[str],
+        outputs: dict[str, int],
+    ) -> list[mx.array]:
+        """`outputs`: how many times `inner` columns each has."""
+        base = inputs["base"]
+        rows, inner = base.shape[0], base.shape[1] // 2
+        call = ", ".join([*names, *outputs])
         return _launched(
-            f"{kind}_{name}",
-            "elementwise",
-            f"elementwise::{name}<elementwise::{kind}>({given}, out, inner, vectors);",
+            f"{self.name}_{name}",
+            "gated",
+            f"gated::{template}({call}, inner, rows);",
             inputs,
-            {"out": ((*like.shape[:-1], width), like.dtype)},
-            grid=(-(-vectors // 256) * 256, 1, 1),
-            threads=256,
-            numbers={"inner": inner, "vectors": vectors},
-        )[0]
+            {key: ((rows, count * inner), base.dtype) for key, count in outputs.items()},
+            grid=(-(-inner // _GATED_COLUMNS) * 128, -(-rows // _GATED_ROWS), 1),
+            threads=128,
+            numbers={"inner": inner, "rows": rows},
+        )
 
-    @mx.custom_function
-    def gated(whole: mx.array) -> mx.array:
-        return launch("gated", {"whole": whole}, whole, whole.shape[-1] // 2)
 
-    @gated.vjp
-    def backward(whole: mx.array, upstream: mx.array, _: mx.array) -> tuple[mx.array, ...]:
-        inputs = {"whole": whole, "d_out": upstream.astype(whole.dtype)}
-        return (launch("gated_gradients", inputs, whole, whole.shape[-1]),)
-
-    return cast(Callable[[mx.array], mx.array], gated)
+SWIGLU = GatedActivation("silu", lambda gate, up: cast(mx.array, _SWIGLU(gate, up)))
+GEGLU = GatedActivation("gelu", lambda gate, up: cast(mx.array, _GELU(gate) * up))
 
 
 def columns(whole: mx.array, ends: tuple[int, ...]) -> Sequence[mx.array]:

@@ -69,10 +69,18 @@ def with_factors(linear: nn.Module) -> Any:
         # the product with the weights too. Compiling makes it one with the forward pass's.
         low = x @ down
         d_low = d_out @ up.T
-        [d_x] = mx.vjp(linear, [x], [d_out])[1]
-        return mx.addmm(d_x, d_low, down.T), x.T @ d_low, low.T @ d_out
+        d_x = mx.addmm(input_gradient(linear, x, d_out), d_low, down.T)
+        return d_x, x.T @ d_low, low.T @ d_out
 
     return product
+
+
+def input_gradient(linear: nn.Module, x: mx.array, d_out: mx.array) -> mx.array:
+    """[rows, inputs]: of a frozen layer's input x from d_out [rows, outputs], the gradient of its output."""
+    if type(linear) is nn.Linear:
+        return d_out @ linear.weight  # turned twice in `mx.vjp`, each by an operation of its own
+    gradient: mx.array = mx.vjp(linear, [x], [d_out])[1][0]
+    return gradient
 
 
 class CheapLoRASwitchLinear(LoRASwitchLinear):  # type: ignore[misc]

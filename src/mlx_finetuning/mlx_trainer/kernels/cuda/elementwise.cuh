@@ -185,46 +185,6 @@ __device__ void gelu_vectors(const T* x, const T* d_out, T* out, int64_t vectors
   store(out + at * WIDTH, v);
 }
 
-// The same of gate and up side by side: whole, d_whole [rows, 2 * inner], out, d_out [rows, inner]. A thread
-// has a vector of `out`.
-template <Activated (*ACTIVATION)(float), typename T>
-__device__ void gated(const T* whole, T* out, int inner, int64_t vectors) {
-  const int64_t at = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * WIDTH;
-  if (at >= vectors * WIDTH) {
-    return;
-  }
-  const T* from = whole + at / inner * 2 * inner + at % inner;
-  const Vector<T> g = load(from), u = load(from + inner);
-  Vector<T> result;
-#pragma unroll
-  for (int i = 0; i < WIDTH; ++i) {
-    result.values[i] = static_cast<T>(
-        ACTIVATION(static_cast<float>(g.values[i])).value * static_cast<float>(u.values[i]));
-  }
-  store(out + at, result);
-}
-
-template <Activated (*ACTIVATION)(float), typename T>
-__device__ void gated_gradients(
-    const T* whole, const T* d_out, T* d_whole, int inner, int64_t vectors) {
-  const int64_t at = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * WIDTH;
-  if (at >= vectors * WIDTH) {
-    return;
-  }
-  const int64_t begin = at / inner * 2 * inner + at % inner;
-  const Vector<T> g = load(whole + begin), u = load(whole + begin + inner), d = load(d_out + at);
-  Vector<T> of_gate, of_up;
-#pragma unroll
-  for (int i = 0; i < WIDTH; ++i) {
-    const Activated bent = ACTIVATION(static_cast<float>(g.values[i]));
-    const float upstream = static_cast<float>(d.values[i]);
-    of_up.values[i] = static_cast<T>(upstream * bent.value);
-    of_gate.values[i] = static_cast<T>(upstream * static_cast<float>(u.values[i]) * bent.slope);
-  }
-  store(d_whole + begin, of_gate);
-  store(d_whole + begin + inner, of_up);
-}
-
 // Columns of `whole` [rows, the last of `ends`] from or to arrays [rows, columns of each] of their own. A
 // thread has a vector.
 template <int PARTS, typename T>
