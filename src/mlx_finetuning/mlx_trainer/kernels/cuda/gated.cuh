@@ -14,10 +14,10 @@
 namespace gated {
 
 using elementwise::Activated;
-using elementwise::load;
-using elementwise::store;
 using elementwise::Vector;
 using elementwise::WIDTH;
+using tensor_cores::pack;
+using tensor_cores::unpack;
 
 constexpr int COLUMNS = 32, ROWS = 64, WARPS = 4;
 constexpr int TILES = COLUMNS / 8;
@@ -33,6 +33,21 @@ template <int RANKS>
 struct Factors {
   uint32_t values[steps(RANKS)][TILES][2];
 };
+
+// WIDTH values of half precision, two a word.
+struct alignas(16) Words {
+  uint32_t values[WIDTH / 2];
+};
+
+template <typename T>
+__device__ __forceinline__ Words load(const T* from) {
+  return *reinterpret_cast<const Words*>(from);
+}
+
+template <typename T>
+__device__ __forceinline__ void store(T* to, const Words& words) {
+  *reinterpret_cast<Words*>(to) = words;
+}
 
 __device__ __forceinline__ uint32_t both(uint32_t first, uint32_t second) {
   return first | second << 16;
@@ -51,8 +66,8 @@ __device__ __forceinline__ void load_factors(
       Vector<unsigned short> lines[2] = {};
       if (rank < RANKS && column < width) {
         const auto from = reinterpret_cast<const unsigned short*>(factors) + column;
-        lines[0] = load(from + static_cast<int64_t>(rank) * pitch);
-        lines[1] = load(from + static_cast<int64_t>(rank + 1) * pitch);
+        lines[0] = elementwise::load(from + static_cast<int64_t>(rank) * pitch);
+        lines[1] = elementwise::load(from + static_cast<int64_t>(rank + 1) * pitch);
       }
 #pragma unroll
       for (int j = 0; j < TILES; ++j) {
@@ -85,78 +100,124 @@ __device__ __forceinline__ void load_turned(
   }
 }
 
+// A thread's share of low [rows, RANKS] in a tile of 16 rows.
+template <int RANKS>
+struct Low {
+  uint32_t values[steps(RANKS)][4];
+
+  template <typename T>
+  __device__ __forceinline__ void load(const T* low, int row, int rows) {
+#pragma unroll
+    for (int step = 0; step < steps(RANKS); ++step) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int at = row + threadIdx.x % 32 / 4 + i % 2 * 8;
+        const int rank = 16 * step + i / 2 * 8 + threadIdx.x % 4 * 2;
+        const T* from = low + static_cast<int64_t>(at) * RANKS + rank;
+        values[step][i] =
+            at < rows && rank < RANKS ? *reinterpret_cast<const uint32_t*>(from) : 0;
+      }
+    }
+  }
+};
+
 // What a thread gets of a product: WIDTH columns of the tile's rows lane / 4 and lane / 4 + 8.
 struct Products {
   float values[TILES][4];
 
-  __device__ __forceinline__ float at(int half, int i) const {
-    return values[i / 2][2 * half + i % 2];
+  // Two of them added to two of a word.
+  template <typename T>
+  __device__ __forceinline__ float2 added(const Words& words, int half, int i) const {
+    const float2 pair = unpack<T>(words.values[i]);
+    return {pair.x + values[i][2 * half], pair.y + values[i][2 * half + 1]};
   }
 };
 
-// Rows `row` to `row + 16` of low [rows, RANKS], multiplied.
-template <int RANKS, int COUNT, typename T>
-__device__ __forceinline__ void multiply_rows(
-    Products (&c)[COUNT], const T* low, int row, int rows, const Factors<RANKS> (&b)[COUNT]) {
-  const int k = threadIdx.x % 4 * 2;
-#pragma unroll
-  for (int one = 0; one < COUNT; ++one) {
-#pragma unroll
-    for (int j = 0; j < TILES; ++j) {
-      c[one].values[j][0] = c[one].values[j][1] = c[one].values[j][2] = c[one].values[j][3] = 0.0f;
-    }
-  }
+template <typename T, int RANKS>
+__device__ __forceinline__ Products product(const Low<RANKS>& a, const Factors<RANKS>& b) {
+  Products c = {};
 #pragma unroll
   for (int step = 0; step < steps(RANKS); ++step) {
-    uint32_t a[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int at = row + threadIdx.x % 32 / 4 + i % 2 * 8, rank = 16 * step + i / 2 * 8 + k;
-      const T* from = low + static_cast<int64_t>(at) * RANKS + rank;
-      a[i] = at < rows && rank < RANKS ? *reinterpret_cast<const uint32_t*>(from) : 0;
+    for (int j = 0; j < TILES; ++j) {
+      tensor_cores::multiply<T>(
+          c.values[j], a.values[step], b.values[step][j][0], b.values[step][j][1]);
     }
+  }
+  return c;
+}
+
+// Where a thread's columns are, and which rows a warp goes down.
+struct Place {
+  int first, column, begin, end;
+
+  __device__ __forceinline__ Place(int rows) {
+    first = (blockIdx.x * WARPS + threadIdx.x / 32) * COLUMNS;
+    column = first + threadIdx.x % 4 * WIDTH;
+    begin = blockIdx.y * ROWS;
+    end = min(rows, begin + ROWS);
+  }
+};
+
+// A thread's words in a tile of an array [rows, pitch]: rows lane / 4 and lane / 4 + 8. What is not there is
+// not looked at.
+struct Tile {
+  Words rows[2];
+
+  template <typename T>
+  __device__ __forceinline__ void load(
+      const T* from, int row, int column, int end, int width, int pitch) {
 #pragma unroll
-    for (int one = 0; one < COUNT; ++one) {
-#pragma unroll
-      for (int j = 0; j < TILES; ++j) {
-        tensor_cores::multiply<T>(
-            c[one].values[j], a, b[one].values[step][j][0], b[one].values[step][j][1]);
+    for (int half = 0; half < 2; ++half) {
+      const int at = row + threadIdx.x % 32 / 4 + 8 * half;
+      if (at < end && column < width) {
+        rows[half] = gated::load(from + static_cast<int64_t>(at) * pitch + column);
       }
     }
   }
-}
+
+  template <typename T>
+  __device__ __forceinline__ void store(
+      T* to, int row, int column, int end, int width, int pitch) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int at = row + threadIdx.x % 32 / 4 + 8 * half;
+      if (at < end && column < width) {
+        gated::store(to + static_cast<int64_t>(at) * pitch + column, rows[half]);
+      }
+    }
+  }
+};
 
 // out [rows, inner]
 template <Activated (*ACTIVATION)(float), int RANKS, typename T>
 __device__ void activated(
     const T* base, const T* low, const T* factors, T* out, int inner, int rows) {
-  const int lane = threadIdx.x % 32, first = (blockIdx.x * WARPS + threadIdx.x / 32) * COLUMNS;
-  const int column = first + lane % 4 * WIDTH, begin = blockIdx.y * ROWS;
-  if (first >= inner) {
+  const Place place(rows);
+  if (place.first >= inner) {
     return;
   }
-  Factors<RANKS> b[2]; // of gate and of up
-  load_factors(b[0], factors, first, inner, 2 * inner);
-  load_factors(b[1], factors + inner, first, inner, 2 * inner);
-  for (int row = begin; row < min(rows, begin + ROWS); row += 16) {
-    Products added[2];
-    multiply_rows(added, low, row, rows, b);
+  Factors<RANKS> of_gate, of_up;
+  load_factors(of_gate, factors, place.first, inner, 2 * inner);
+  load_factors(of_up, factors + inner, place.first, inner, 2 * inner);
+  for (int row = place.begin; row < place.end; row += 16) {
+    Tile gate, up, result;
+    gate.load(base, row, place.column, rows, inner, 2 * inner);
+    up.load(base + inner, row, place.column, rows, inner, 2 * inner);
+    Low<RANKS> a;
+    a.load(low, row, rows);
+    const Products to_gate = product<T>(a, of_gate), to_up = product<T>(a, of_up);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int64_t at = row + lane / 4 + 8 * half;
-      if (at < rows && column < inner) {
-        const T* from = base + at * 2 * inner + column;
-        const Vector<T> g = load(from), u = load(from + inner);
-        Vector<T> result;
 #pragma unroll
-        for (int i = 0; i < WIDTH; ++i) {
-          const float gate = static_cast<float>(g.values[i]) + added[0].at(half, i);
-          const float up = static_cast<float>(u.values[i]) + added[1].at(half, i);
-          result.values[i] = static_cast<T>(ACTIVATION(gate).value * up);
-        }
-        store(out + at * inner + column, result);
+      for (int i = 0; i < WIDTH / 2; ++i) {
+        const float2 g = to_gate.added<T>(gate.rows[half], half, i);
+        const float2 u = to_up.added<T>(up.rows[half], half, i);
+        result.rows[half].values[i] =
+            pack<T>(ACTIVATION(g.x).value * u.x, ACTIVATION(g.y).value * u.y);
       }
     }
+    result.store(out, row, place.column, rows, inner, inner);
   }
 }
 
@@ -167,46 +228,47 @@ template <Activated (*ACTIVATION)(float), int RANKS, int LAST_RANKS, typename T>
 __device__ void gradients(
     const T* base, const T* low, const T* factors, const T* d_base, const T* d_low, const T* last,
     T* d_whole, T* out, int inner, int rows) {
-  const int lane = threadIdx.x % 32, first = (blockIdx.x * WARPS + threadIdx.x / 32) * COLUMNS;
-  const int column = first + lane % 4 * WIDTH, begin = blockIdx.y * ROWS;
-  if (first >= inner) {
+  const Place place(rows);
+  if (place.first >= inner) {
     return;
   }
-  Factors<RANKS> b[2];
-  load_factors(b[0], factors, first, inner, 2 * inner);
-  load_factors(b[1], factors + inner, first, inner, 2 * inner);
-  Factors<LAST_RANKS> of_last[1] = {};
+  Factors<RANKS> of_gate, of_up;
+  load_factors(of_gate, factors, place.first, inner, 2 * inner);
+  load_factors(of_up, factors + inner, place.first, inner, 2 * inner);
+  Factors<LAST_RANKS> of_last;
   if constexpr (LAST_RANKS > 0) {
-    load_turned(of_last[0], last, first, inner);
+    load_turned(of_last, last, place.first, inner);
   }
-  for (int row = begin; row < min(rows, begin + ROWS); row += 16) {
-    Products added[2], d_added[1] = {};
-    multiply_rows(added, low, row, rows, b);
+  for (int row = place.begin; row < place.end; row += 16) {
+    Tile gate, up, d_out, result;
+    gate.load(base, row, place.column, rows, inner, 2 * inner);
+    up.load(base + inner, row, place.column, rows, inner, 2 * inner);
+    d_out.load(d_base, row, place.column, rows, inner, inner);
+    Low<RANKS> a;
+    a.load(low, row, rows);
+    const Products to_gate = product<T>(a, of_gate), to_up = product<T>(a, of_up);
+    Products to_d = {};
     if constexpr (LAST_RANKS > 0) {
-      multiply_rows(d_added, d_low, row, rows, of_last);
+      Low<LAST_RANKS> d_a;
+      d_a.load(d_low, row, rows);
+      to_d = product<T>(d_a, of_last);
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int64_t at = row + lane / 4 + 8 * half;
-      if (at < rows && column < inner) {
-        const int64_t place = at * 2 * inner + column;
-        const Vector<T> g = load(base + place), u = load(base + place + inner),
-                        d = load(d_base + at * inner + column);
-        Vector<T> of_gate, of_up, result;
 #pragma unroll
-        for (int i = 0; i < WIDTH; ++i) {
-          const Activated bent = ACTIVATION(static_cast<float>(g.values[i]) + added[0].at(half, i));
-          const float up = static_cast<float>(u.values[i]) + added[1].at(half, i);
-          const float d_out = static_cast<float>(d.values[i]) + d_added[0].at(half, i);
-          of_gate.values[i] = static_cast<T>(d_out * up * bent.slope);
-          of_up.values[i] = static_cast<T>(d_out * bent.value);
-          result.values[i] = static_cast<T>(bent.value * up);
-        }
-        store(d_whole + place, of_gate);
-        store(d_whole + place + inner, of_up);
-        store(out + at * inner + column, result);
+      for (int i = 0; i < WIDTH / 2; ++i) {
+        const float2 g = to_gate.added<T>(gate.rows[half], half, i);
+        const float2 u = to_up.added<T>(up.rows[half], half, i);
+        const float2 d = to_d.added<T>(d_out.rows[half], half, i);
+        const Activated x = ACTIVATION(g.x), y = ACTIVATION(g.y);
+        gate.rows[half].values[i] = pack<T>(d.x * u.x * x.slope, d.y * u.y * y.slope);
+        up.rows[half].values[i] = pack<T>(d.x * x.value, d.y * y.value);
+        result.rows[half].values[i] = pack<T>(x.value * u.x, y.value * u.y);
       }
     }
+    gate.store(d_whole, row, place.column, rows, inner, 2 * inner);
+    up.store(d_whole + inner, row, place.column, rows, inner, 2 * inner);
+    result.store(out, row, place.column, rows, inner, inner);
   }
 }
 
