@@ -28,6 +28,7 @@ from mlx_finetuning.ollama_integration.address import Address
 from mlx_finetuning.ollama_integration.error_texts import error_for
 from mlx_finetuning.progress import Progress, Step, silent
 from mlx_finetuning.tokenization.answer import AnswerChunk, AnswerChunks
+from mlx_finetuning.utils import encryption
 
 if TYPE_CHECKING:
     import httpx2
@@ -68,7 +69,11 @@ class Client:
         self.address = address
         timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
         self._http = httpx2.Client(
-            base_url=address.url, timeout=timeout, transport=transport, trust_env=False
+            base_url=address.url,
+            timeout=timeout,
+            transport=transport,
+            trust_env=False,
+            verify=encryption.of(address.url),
         )
 
     def __enter__(self) -> Client:

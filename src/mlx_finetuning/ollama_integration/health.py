@@ -25,6 +25,7 @@ from mlx_finetuning.language import N_, _
 from mlx_finetuning.ollama_integration import address
 from mlx_finetuning.ollama_integration.address import Address
 from mlx_finetuning.ollama_integration.client import Client
+from mlx_finetuning.utils import encryption
 
 if TYPE_CHECKING:
     import httpx2
@@ -96,7 +97,10 @@ def _version(where: Address, transport: httpx2.BaseTransport | None) -> str:
     """Raises OllamaNotInstalled, OllamaNotRunning, NotOllama."""
     import httpx2
 
-    with httpx2.Client(transport=transport, timeout=TIMEOUT_S, trust_env=False) as http:
+    verify = encryption.of(where.url)
+    with httpx2.Client(
+        transport=transport, timeout=TIMEOUT_S, trust_env=False, verify=verify
+    ) as http:
         try:
             with http.stream("GET", f"{where.url}/api/version") as response:
                 content = next(response.iter_bytes(MOST_BYTES), b"")

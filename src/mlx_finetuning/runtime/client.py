@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from mlx_finetuning.language import _
 from mlx_finetuning.runtime.answers import Message, collect
 from mlx_finetuning.tokenization.answer import Answer, AnswerChunk, AnswerChunks
 from mlx_finetuning.tokenization.likelihood import Likelihood
+from mlx_finetuning.utils import encryption
 
 if TYPE_CHECKING:
     import httpx2
@@ -56,8 +56,7 @@ class Client:
             transport=transport,
             # A proxy from the environment must not see traffic to this machine.
             trust_env=not is_ours,
-            # Nothing is encrypted on loopback: loading the system's certificates would take 20 ms.
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_ours else True,
+            verify=encryption.of(address),
             # The servers close a connection after each answer.
             limits=httpx2.Limits(max_keepalive_connections=0),
         )
