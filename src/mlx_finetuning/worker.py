@@ -17,7 +17,7 @@ from types import FrameType
 
 from mlx_finetuning import files, preferences, tasks
 from mlx_finetuning.errors import Interrupted, StudioError
-from mlx_finetuning.jobs import jobs, kinds, notices, queue, scheduling
+from mlx_finetuning.jobs import jobs, kinds, queue, scheduling
 from mlx_finetuning.jobs.context import TaskContext
 from mlx_finetuning.jobs.reporter import Reporter
 from mlx_finetuning.jobs.status import JobState
@@ -50,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     with contextlib.suppress(StudioError, OSError):
         workspace = Workspace(Path(jobs.read_job(paths).workspace))
         if preferences.notifies(workspace):
+            from mlx_finetuning.jobs import notices  # late: few want them
+
             notices.tell_end(workspace, paths)
     return code
 

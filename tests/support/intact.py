@@ -11,13 +11,14 @@ import psutil
 from mlx_finetuning import files
 from mlx_finetuning.jobs import queue, runs
 from mlx_finetuning.models.folder import is_whole
+from mlx_finetuning.runtime.process import SERVER
 from mlx_finetuning.utils import gguf_reader
 from mlx_finetuning.workspace import Workspace
 from support.helpers import wait_until
 
 WAIT_S = 15.0
 MARK = "MLX_FINETUNING_ATTACKED"
-RUNTIME = "mlx_finetuning.runtime.server"
+RUNTIME = str(SERVER)
 HOUR_S = 3600.0
 
 

@@ -1,4 +1,4 @@
-"""mlx-lm is there without transformers, and who wants transformers gets all of it."""
+"""mlx-lm is there without transformers and rich, and who wants either gets all of it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ LATER = """
 import sys
 from mlx_finetuning import mlx_trainer
 import mlx_lm
-assert not {"transformers", "huggingface_hub"} & {*sys.modules}, "imported"
+assert not {"transformers", "huggingface_hub", "rich"} & {*sys.modules}, "imported"
 from transformers import AutoTokenizer
 from huggingface_hub import snapshot_download
+from mlx_lm.cli_ui import TrainUI
+assert TrainUI.__module__ == "mlx_lm.cli_ui"
 assert AutoTokenizer.from_pretrained and snapshot_download.__module__.startswith("huggingface_hub")
 """
 BEFORE = """

@@ -19,6 +19,7 @@ from mlx_finetuning.language import _
 from mlx_finetuning.runtime.client import Client
 from mlx_finetuning.utils import cores, processes
 
+SERVER = Path(__file__).with_name("server.py")
 CONTEXT = 4096
 ONE_THREAD_BYTES = 192 << 20
 POLL_S = 0.02
@@ -54,7 +55,8 @@ def serve(
     }
     with tempfile.TemporaryDirectory(prefix="mlx-finetuning-") as folder:
         port_file, log_file = Path(folder) / "port.json", Path(folder) / "server.log"
-        command = [sys.executable, "-P", "-m", "mlx_finetuning.runtime.server", str(port_file)]
+        # By its path: as a module of this package it would import the client too, for nothing.
+        command = [sys.executable, "-P", str(SERVER), str(port_file)]
         with log_file.open("wb") as log:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:

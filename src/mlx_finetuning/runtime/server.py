@@ -1,4 +1,4 @@
-"""The server process: `python -m mlx_finetuning.runtime.server PORT_FILE`.
+"""The server process: `python -P …/runtime/server.py PORT_FILE`.
 
 The first line of standard input holds the settings as JSON, so that the key appears on no command
 line. Standard input stays open as a lifeline: when it closes, because the parent closed it or died

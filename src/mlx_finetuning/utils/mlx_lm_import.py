@@ -1,8 +1,8 @@
-"""Spares every job what mlx-lm imports for its own command line: transformers and huggingface-hub.
+"""Spares every job what mlx-lm imports for its own command line: transformers, huggingface-hub and rich.
 
-mlx-lm takes names from both when it is imported, as types, as the base of a class, or to call them in its
-`load`, which nothing of ours does: `mlx_trainer.model.load` brings tokenizers of its own. So while
-mlx-lm is imported, stand-ins have those names; whoever imports either library later gets the real one.
+mlx-lm takes names from them when it is imported, as types, as the base of a class, or to call them in its
+`load` and in its own training, which nothing of ours does in the same process: `mlx_trainer.model.load` brings
+tokenizers of its own. So while mlx-lm is imported, stand-ins have those names; whoever imports one of them later gets the real one.
 Where transformers is there already, it is taken. And mlx-lm's wish for 4,096 open files at most, which it
 makes when it is imported, is not an error where a process may have fewer, as in some containers.
 """
@@ -24,6 +24,7 @@ STAND_INS = {
     "transformers": ("AutoTokenizer", "PreTrainedTokenizer", "PreTrainedTokenizerFast"),
     "transformers.tokenization_utils_base": ("PreTrainedTokenizerBase",),
     "huggingface_hub": ("snapshot_download",),
+    "mlx_lm.cli_ui": ("TrainUI", "rprint"),  # the face of its own training, made with rich
 }
 """What mlx-lm takes from other libraries when it is imported."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib.metadata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,9 +46,13 @@ def cards(library: str = LIBRARY) -> tuple[Card, ...]:
 
 def of_mlx() -> Card | None:
     """The card that MLX computes on; None without one, or without its CUDA backend."""
+    from importlib import (
+        metadata,
+    )  # late: takes longer than all else that a job's start imports here
+
     for package in BACKENDS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            importlib.metadata.version(package)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            metadata.version(package)
             return next(iter(cards()), None)
     return None
 
