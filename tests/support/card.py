@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -49,7 +50,7 @@ class Noting(GatedActivation):
 
     def __init__(self, name: str, own: GatedActivation, asked: list[str]) -> None:
         super().__init__(own.name, own.plain)
-        self._note = lambda: asked.append(name)
+        self._note = partial(asked.append, name)
 
     def value(self, *arrays: mx.array) -> mx.array:
         self._note()

@@ -5,6 +5,7 @@ a tenth of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -55,4 +56,4 @@ def gated_mlp(
         d_x = mx.addmm(input_gradient(first, x, d_whole), d_low, a.T)
         return d_x, x.T @ d_low, low.T @ d_whole, *of_last
 
-    return mlp
+    return cast(Callable[..., tuple[mx.array, ...]], mlp)

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -78,7 +78,7 @@ class _Joint:
         own = [last.lora_a, last.lora_b] if has_factors else []
         compute = gated_mlp(self.linear, last.linear if has_factors else last, activation)
         rows, first = x.reshape(-1, x.shape[-1]), [factors[key] for key in self.keys]
-        return cast(mx.array, compute(rows, *first, *own)[0].reshape(*x.shape[:-1], -1))
+        return compute(rows, *first, *own)[0].reshape(*x.shape[:-1], -1)
 
 
 @dataclass

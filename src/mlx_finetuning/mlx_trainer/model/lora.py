@@ -77,9 +77,9 @@ def with_factors(linear: nn.Module) -> Any:
 
 def input_gradient(linear: nn.Module, x: mx.array, d_out: mx.array) -> mx.array:
     """[rows, inputs]: of a frozen layer's input x from d_out [rows, outputs], the gradient of its output."""
-    if type(linear) is nn.Linear:
-        return d_out @ linear.weight  # turned twice in `mx.vjp`, each by an operation of its own
-    gradient: mx.array = mx.vjp(linear, [x], [d_out])[1][0]
+    # In `mx.vjp` a plain layer's weight is turned twice, each time by an operation of its own.
+    is_plain = type(linear) is nn.Linear
+    gradient: mx.array = d_out @ linear.weight if is_plain else mx.vjp(linear, [x], [d_out])[1][0]
     return gradient
 
 
