@@ -30,7 +30,7 @@ from mlx_finetuning.mlx_trainer.model.load import LoadedModel, free_memory, load
 from mlx_finetuning.progress import Progress
 from mlx_finetuning.quantizer.families import registry
 from mlx_finetuning.quantizer.verify import parity, proof, reach, verification
-from mlx_finetuning.quantizer.verify.parity import Reference
+from mlx_finetuning.quantizer.verify.parity import Reference, Tokenize
 from mlx_finetuning.quantizer.verify.results import LogitParity, Verification
 from mlx_finetuning.quantizer.vocabulary import tokenizer as written_tokenizer
 from mlx_finetuning.quantizer.vocabulary.tokenizer import ChatFormat, TokenizerMetadata
@@ -80,6 +80,11 @@ class TrainedModel:
         return written_tokenizer.read(
             self.model, config["vocab_size"], registry.of(config), self.chat
         )
+
+    @functools.cached_property
+    def encode(self) -> Tokenize:
+        """The tokens that it was trained with, kept: each file is compared on the same texts."""
+        return encode_with(self.loaded)
 
     @property
     def chat(self) -> ChatFormat | None:
@@ -157,7 +162,7 @@ def examine(trained: TrainedModel, gguf: Path, progress: Progress) -> Verificati
         trained.model,
         trained.adapter,
         trained.references,
-        encode_with(trained.loaded),
+        trained.encode,
         context=LONGEST,
         texts=_texts(trained.conversations),
         prompts=_prompts(trained.loaded, trained.conversations) if has_template else [],

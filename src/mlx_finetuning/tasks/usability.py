@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from mlx_finetuning.tokenization.rows import Row
 
 MOST_ROWS = 20_000
 """Rows that are looked at, evenly taken from more."""
+KEPT_TEXTS = 4096
+"""Of which tokens are kept: the battery's and some of the user's, with and without bos and eos."""
 CONVERSATION = (
     {"role": "user", "content": "こんにちは"},
     {"role": "assistant", "content": "はい"},
@@ -67,9 +70,13 @@ def usability_of(folder: Path, loaded: LoadedModel, rows: Sequence[Row], tiny: P
 
 def encode_with(loaded: LoadedModel) -> Tokenize:
     """The tokens that the run was trained with, of any text."""
-    return lambda text, add_special: list(
-        loaded.tokenizer.encode(text, add_special_tokens=add_special)
-    )
+
+    # Each file of an export is compared on the same texts.
+    @functools.lru_cache(KEPT_TEXTS)
+    def encode(text: str, add_special: bool) -> list[int]:
+        return list(loaded.tokenizer.encode(text, add_special_tokens=add_special))
+
+    return encode
 
 
 def chat_format(loaded: LoadedModel) -> ChatFormat | None:
