@@ -18,7 +18,13 @@ from support import helpers, kernel_header
 from support.helpers import stop_jobs, write_facts
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
+
     from mlx_finetuning.mlx_trainer.model.load import LoadedModel
+
+LONG_IN_BROWSER = ("test_endings.py", "test_journeys.py", "test_layout.py")
+"""Half of what all files there take."""
 
 # Tests start hundreds of processes. Where Python may not keep what it compiled, as in many containers,
 # each of them would spend more time on compiling transformers than on its work.
@@ -35,6 +41,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # once, before xdist's workers start
         kernel_header.compile_once()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    """Two processes share the browser's tests: each that has one starts a browser and a server of its own, and
+    reads the interface's code into a tab.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            scope: str = super()._split_scope(nodeid)
+            folder, __, name = scope.rpartition("/")
+            return f"{folder}/{name in LONG_IN_BROWSER}" if folder == "tests/browser" else scope
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_collection_finish() -> None:
