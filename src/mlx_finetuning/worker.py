@@ -88,6 +88,7 @@ def _work(paths: JobPaths, reporter: Reporter) -> None:
         queue.sweep(workspace)
         _run(job, workspace, paths, reporter)
     finally:
+        reporter.give_back()
         device.release()
 
 

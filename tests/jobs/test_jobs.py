@@ -29,7 +29,7 @@ from mlx_finetuning.jobs.results import TrainResult
 from mlx_finetuning.progress import Step, silent
 from mlx_finetuning.studio.handle import JobHandle
 from mlx_finetuning.workspace import RunPaths, Workspace
-from support.helpers import wait_until, worker_process
+from support.helpers import jobs_in_process, wait_until, worker_process
 
 pytestmark = pytest.mark.usefixtures("facts")
 
@@ -90,6 +90,23 @@ def test_simulated_metrics_are_marked_and_repeat_for_a_seed(workspace: Workspace
 
     assert len(losses(first)) == SHORT
     assert losses(first) == losses(second) != losses(other)
+
+
+def test_job_has_ended_before_the_next_may_have_the_device(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[str] = []
+    release = files.FileLock.release
+
+    def late(lock: files.FileLock) -> None:
+        if lock.path == workspace.device_lock:
+            released.append(jobs.now())
+        release(lock)
+
+    monkeypatch.setattr(files.FileLock, "release", late)
+    with jobs_in_process():
+        paths = start(workspace, SHORT)
+    assert status.read(paths).ended_at <= released[0]
 
 
 def test_simulation_says_so_everywhere_and_writes_no_adapter(workspace: Workspace) -> None:

@@ -39,6 +39,7 @@ class Reporter:
         self._status = status.on_disk(paths)
         self._events = files.LineLog(paths.events)
         self._started_s: float | None = None
+        self._ended_at = ""
         self._written_s = 0.0
         self._time_left = TimeLeft()
         self._watchdog = Watchdog()
@@ -87,6 +88,10 @@ class Reporter:
         """Append a line to `events.jsonl`."""
         self._events.append({"time": jobs.now(), "event": name, **data})
 
+    def give_back(self) -> None:
+        """The job lets go of the device: for records it ended now, before the next one starts."""
+        self._ended_at = jobs.now()
+
     def finish(self, state: JobState, error: StudioError | None = None) -> None:
         """Write the last status. A full disk is reported to the log and hides nothing."""
         self._ended.set()
@@ -95,7 +100,7 @@ class Reporter:
         self._paths.reserve.unlink(missing_ok=True)
         self._change(
             state=state,
-            ended_at=jobs.now(),
+            ended_at=self._ended_at or jobs.now(),
             remaining_s=None,
             due_s=None,
             error=None if error is None else error.to_json(),
