@@ -73,10 +73,10 @@ def encode_with(loaded: LoadedModel) -> Tokenize:
 
     # Each file of an export is compared on the same texts.
     @functools.lru_cache(KEPT_TEXTS)
-    def encode(text: str, add_special: bool) -> list[int]:
-        return list(loaded.tokenizer.encode(text, add_special_tokens=add_special))
+    def tokens(text: str, add_special: bool) -> tuple[int, ...]:
+        return tuple(loaded.tokenizer.encode(text, add_special_tokens=add_special))
 
-    return encode
+    return lambda text, add_special: list(tokens(text, add_special))
 
 
 def chat_format(loaded: LoadedModel) -> ChatFormat | None:

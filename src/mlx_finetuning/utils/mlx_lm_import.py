@@ -2,7 +2,8 @@
 
 mlx-lm takes names from them when it is imported, as types, as the base of a class, or to call them in its
 `load` and in its own training, which nothing of ours does in the same process: `mlx_trainer.model.load` brings
-tokenizers of its own. So while mlx-lm is imported, stand-ins have those names; whoever imports one of them later gets the real one.
+tokenizers of its own. So while mlx-lm is imported, stand-ins have those names; whoever imports one of them later
+gets the real one.
 Where transformers is there already, it is taken. And mlx-lm's wish for 4,096 open files at most, which it
 makes when it is imported, is not an error where a process may have fewer, as in some containers.
 """

@@ -46,9 +46,8 @@ def cards(library: str = LIBRARY) -> tuple[Card, ...]:
 
 def of_mlx() -> Card | None:
     """The card that MLX computes on; None without one, or without its CUDA backend."""
-    from importlib import (
-        metadata,
-    )  # late: takes longer than all else that a job's start imports here
+    # Late: it takes longer than all else that a job's start imports here.
+    from importlib import metadata
 
     for package in BACKENDS:
         with contextlib.suppress(metadata.PackageNotFoundError):
