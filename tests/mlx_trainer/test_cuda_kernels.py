@@ -6,6 +6,7 @@ padded rows on the user's machine (`doctor --full`) and by `benchmarks/gpu.py`.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,24 @@ def test_activation_between_layers_with_factors_is_one_kernel_each_way(
     assert f"{call}d_whole, out, inner, rows);".encode() in backward["compiled_source"]
     assert forward["scalars"] == backward["scalars"] == [32, 20]
     assert b'#include "' not in backward["compiled_source"]
+
+
+def test_blocks_of_the_activation_are_launched_as_its_source_divides_them(
+    launched: list[dict[str, Any]],
+) -> None:
+    """With fewer, columns or rows would be left out."""
+    source = cuda_kernels._source("gated")
+    found = re.search(r"COLUMNS = (\d+), ROWS = (\d+), WARPS = (\d+);", source)
+    assert found
+    columns, rows, warps = map(int, found.groups())
+    inner, length = 2 * columns * warps + 8, 3 * rows + 1
+    base, low, factors = (
+        mx.zeros(shape, mx.bfloat16) for shape in ((length, 2 * inner), (length, 8), (8, 2 * inner))
+    )
+    cuda_kernels.SWIGLU.value(base, low, factors)
+    [call] = launched
+    assert call["threadgroup"] == (32 * warps, 1, 1)
+    assert call["grid"] == (3 * 32 * warps, 4, 1)
 
 
 @pytest.mark.parametrize("activation", [cuda_kernels.SWIGLU, cuda_kernels.GEGLU])

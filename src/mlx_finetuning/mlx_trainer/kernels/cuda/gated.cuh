@@ -49,7 +49,7 @@ __device__ __forceinline__ void store(T* to, const Words& words) {
   *reinterpret_cast<Words*>(to) = words;
 }
 
-__device__ __forceinline__ uint32_t both(uint32_t first, uint32_t second) {
+__device__ __forceinline__ uint32_t paired(uint32_t first, uint32_t second) {
   return first | second << 16;
 }
 
@@ -71,8 +71,8 @@ __device__ __forceinline__ void load_factors(
       }
 #pragma unroll
       for (int j = 0; j < TILES; ++j) {
-        const uint32_t even = both(lines[0].values[2 * j], lines[1].values[2 * j]);
-        const uint32_t odd = both(lines[0].values[2 * j + 1], lines[1].values[2 * j + 1]);
+        const uint32_t even = paired(lines[0].values[2 * j], lines[1].values[2 * j]);
+        const uint32_t odd = paired(lines[0].values[2 * j + 1], lines[1].values[2 * j + 1]);
         b.values[step][j][half] = n % 2 ? odd : even;
       }
     }
@@ -189,6 +189,39 @@ struct Tile {
   }
 };
 
+// Gate and up, tile by tile: base + low * factors.
+template <int RANKS, typename T>
+struct GateAndUp {
+  Factors<RANKS> of_gate, of_up;
+  Tile gate, up;
+  Products to_gate, to_up;
+
+  __device__ __forceinline__ GateAndUp(const T* factors, const Place& place, int inner) {
+    load_factors(of_gate, factors, place.first, inner, 2 * inner);
+    load_factors(of_up, factors + inner, place.first, inner, 2 * inner);
+  }
+
+  __device__ __forceinline__ void load(const T* base, int row, int column, int rows, int inner) {
+    gate.load(base, row, column, rows, inner, 2 * inner);
+    up.load(base + inner, row, column, rows, inner, 2 * inner);
+  }
+
+  __device__ __forceinline__ void multiply(const T* low, int row, int rows) {
+    Low<RANKS> a;
+    a.load(low, row, rows);
+    to_gate = product<T>(a, of_gate);
+    to_up = product<T>(a, of_up);
+  }
+
+  __device__ __forceinline__ float2 gate_at(int half, int i) const {
+    return to_gate.template added<T>(gate.rows[half], half, i);
+  }
+
+  __device__ __forceinline__ float2 up_at(int half, int i) const {
+    return to_up.template added<T>(up.rows[half], half, i);
+  }
+};
+
 // out [rows, inner]
 template <Activated (*ACTIVATION)(float), int RANKS, typename T>
 __device__ void activated(
@@ -197,22 +230,16 @@ __device__ void activated(
   if (place.first >= inner) {
     return;
   }
-  Factors<RANKS> of_gate, of_up;
-  load_factors(of_gate, factors, place.first, inner, 2 * inner);
-  load_factors(of_up, factors + inner, place.first, inner, 2 * inner);
+  GateAndUp<RANKS, T> both(factors, place, inner);
   for (int row = place.begin; row < place.end; row += 16) {
-    Tile gate, up, result;
-    gate.load(base, row, place.column, rows, inner, 2 * inner);
-    up.load(base + inner, row, place.column, rows, inner, 2 * inner);
-    Low<RANKS> a;
-    a.load(low, row, rows);
-    const Products to_gate = product<T>(a, of_gate), to_up = product<T>(a, of_up);
+    both.load(base, row, place.column, rows, inner);
+    both.multiply(low, row, rows);
+    Tile result;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
 #pragma unroll
       for (int i = 0; i < WIDTH / 2; ++i) {
-        const float2 g = to_gate.added<T>(gate.rows[half], half, i);
-        const float2 u = to_up.added<T>(up.rows[half], half, i);
+        const float2 g = both.gate_at(half, i), u = both.up_at(half, i);
         result.rows[half].values[i] =
             pack<T>(ACTIVATION(g.x).value * u.x, ACTIVATION(g.y).value * u.y);
       }
@@ -232,21 +259,16 @@ __device__ void gradients(
   if (place.first >= inner) {
     return;
   }
-  Factors<RANKS> of_gate, of_up;
-  load_factors(of_gate, factors, place.first, inner, 2 * inner);
-  load_factors(of_up, factors + inner, place.first, inner, 2 * inner);
+  GateAndUp<RANKS, T> both(factors, place, inner);
   Factors<LAST_RANKS> of_last;
   if constexpr (LAST_RANKS > 0) {
     load_turned(of_last, last, place.first, inner);
   }
   for (int row = place.begin; row < place.end; row += 16) {
-    Tile gate, up, d_out, result;
-    gate.load(base, row, place.column, rows, inner, 2 * inner);
-    up.load(base + inner, row, place.column, rows, inner, 2 * inner);
+    Tile d_out, result;
+    both.load(base, row, place.column, rows, inner);
     d_out.load(d_base, row, place.column, rows, inner, inner);
-    Low<RANKS> a;
-    a.load(low, row, rows);
-    const Products to_gate = product<T>(a, of_gate), to_up = product<T>(a, of_up);
+    both.multiply(low, row, rows);
     Products to_d = {};
     if constexpr (LAST_RANKS > 0) {
       Low<LAST_RANKS> d_a;
@@ -257,17 +279,17 @@ __device__ void gradients(
     for (int half = 0; half < 2; ++half) {
 #pragma unroll
       for (int i = 0; i < WIDTH / 2; ++i) {
-        const float2 g = to_gate.added<T>(gate.rows[half], half, i);
-        const float2 u = to_up.added<T>(up.rows[half], half, i);
+        const float2 g = both.gate_at(half, i), u = both.up_at(half, i);
         const float2 d = to_d.added<T>(d_out.rows[half], half, i);
         const Activated x = ACTIVATION(g.x), y = ACTIVATION(g.y);
-        gate.rows[half].values[i] = pack<T>(d.x * u.x * x.slope, d.y * u.y * y.slope);
-        up.rows[half].values[i] = pack<T>(d.x * x.value, d.y * y.value);
+        // In their place, as registers are what there is least of.
+        both.gate.rows[half].values[i] = pack<T>(d.x * u.x * x.slope, d.y * u.y * y.slope);
+        both.up.rows[half].values[i] = pack<T>(d.x * x.value, d.y * y.value);
         result.rows[half].values[i] = pack<T>(x.value * u.x, y.value * u.y);
       }
     }
-    gate.store(d_whole, row, place.column, rows, inner, 2 * inner);
-    up.store(d_whole + inner, row, place.column, rows, inner, 2 * inner);
+    both.gate.store(d_whole, row, place.column, rows, inner, 2 * inner);
+    both.up.store(d_whole + inner, row, place.column, rows, inner, 2 * inner);
     result.store(out, row, place.column, rows, inner, inner);
   }
 }
